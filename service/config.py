@@ -1,0 +1,115 @@
+"""Deployment settings: the only module that reads the environment.
+
+Every setting is an environment variable `RADFUSE_<NAME>`, or a file `radfuse_<name>` in the folder that
+`RADFUSE_SECRETS_DIR` names (Docker secrets). `radfuse settings` lists them all. Scientific settings are
+not here: they live in a bundle's manifest.
+"""
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.errors import SettingsInvalid
+
+PREFIX = "RADFUSE_"
+MIB = 1024**2
+GIB = 1024**3
+SECRETS_DIR = "RADFUSE_SECRETS_DIR"
+BUILT_IN_MODELS = Path(__file__).resolve().parent.parent / "models"
+
+AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+
+
+class Settings(BaseSettings):
+    """What an operator may set. Sizes are bytes, times are seconds."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="Address the API listens on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port the API listens on.")
+    home: AbsolutePath = Field(
+        Path(".radfuse"), validate_default=True, description="Where the ledger, uploads and embedded Redis live."
+    )
+    database_url: str | None = Field(
+        None, description="SQLAlchemy URL of the ledger; by default an SQLite file under the home."
+    )
+    redis_url: str | None = Field(
+        None, description="URL of the broker; by default `radfuse up` starts a Redis of its own."
+    )
+    models: AbsolutePath = Field(BUILT_IN_MODELS, description="Folder of the model bundles.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the encoder runs; `cuda` fails hard.")
+    workers: int = Field(2, ge=1, le=256, description="Worker processes (one per GPU where there is one).")
+
+    max_upload_bytes: int = Field(2 * GIB, gt=0, description="Largest request body.")
+    max_files: int = Field(2000, gt=0, description="Most files in one upload, zip members included.")
+    max_decoded_bytes: int = Field(4 * GIB, gt=0, description="Largest decoded image.")
+    max_voxels: int = Field(512 * MIB, gt=0, description="Most voxels in one image.")
+    max_queued: int = Field(10_000, gt=0, description="Most unfinished jobs before new ones get 429.")
+    min_free_bytes: int = Field(1 * GIB, ge=0, description="Free disk space below which uploads get 507.")
+    job_seconds: int = Field(1800, ge=1, description="Longest run of one job.")
+    worker_memory_bytes: int = Field(
+        8 * GIB, gt=0, description="Address space one worker process may use beyond its start-up size."
+    )
+    max_attempts: int = Field(3, ge=1, description="Attempts before a job fails as worker-lost.")
+    lease_seconds: float = Field(60, ge=1, description="How long a claimed job may go without a heartbeat.")
+    heartbeat_seconds: float = Field(5, gt=0, description="How often a worker renews the leases of its jobs.")
+    reconcile_seconds: float = Field(2, gt=0, description="How often lost work is looked for.")
+    requeue_seconds: float = Field(60, gt=0, description="When a published job that nobody claimed is sent again.")
+    retention_seconds: int = Field(7 * 86400, ge=60, description="How long results are kept.")
+    keep_inputs: bool = Field(False, description="Keep uploads after success (by default they are deleted).")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe log line.")
+
+    @property
+    def ledger_url(self) -> str:
+        """The SQLAlchemy URL really used."""
+        return self.database_url or f"sqlite:///{self.home / 'ledger.sqlite3'}"
+
+    @property
+    def broker_url(self) -> str:
+        """The broker URL really used; the default is the Redis that `radfuse up` starts under the home."""
+        return self.redis_url or f"redis+socket://{self.home / 'run' / 'redis.sock'}"
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether the API can be reached from this machine only."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read and check the settings.
+
+    Raises:
+        SettingsInvalid: a `RADFUSE_` variable is unknown, or a value is wrong. Values are not repeated, for
+            they may be secrets.
+    """
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {SECRETS_DIR}
+    unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+    if unknown:
+        raise SettingsInvalid(f"unknown environment variables: {', '.join(unknown)}; see `radfuse settings`")
+    values: dict[str, Any] = {
+        name: environment[PREFIX + name.upper()]
+        for name in Settings.model_fields
+        if environment.get(PREFIX + name.upper())
+    }
+    try:
+        return Settings(_secrets_dir=environment.get(SECRETS_DIR), **values)
+    except ValidationError as error:
+        reasons = "; ".join(f"{PREFIX}{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
+        raise SettingsInvalid(reasons) from None
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """Return this process's settings, read once."""
+    return read_settings()
