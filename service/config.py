@@ -21,6 +21,11 @@ PREFIX = "RADFUSE_"
 MIB = 1024**2
 GIB = 1024**3
 SECRETS_DIR = "RADFUSE_SECRETS_DIR"
+# Read by the command line and the Python client, not by the service.
+CLIENT_VARIABLES = {
+    "RADFUSE_URL": "Address of the service that the command line uses; by default this machine's.",
+    "RADFUSE_API_KEY": "API key that the command line sends.",
+}
 BUILT_IN_MODELS = Path(__file__).resolve().parent.parent / "models"
 
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
@@ -50,6 +55,7 @@ class Settings(BaseSettings):
     max_files: int = Field(2000, gt=0, description="Most files in one upload, zip members included.")
     max_decoded_bytes: int = Field(4 * GIB, gt=0, description="Largest decoded image.")
     max_voxels: int = Field(512 * MIB, gt=0, description="Most voxels in one image.")
+    upload_idle_seconds: float = Field(60, gt=0, description="Longest pause within an upload before it is dropped.")
     max_queued: int = Field(10_000, gt=0, description="Most unfinished jobs before new ones get 429.")
     min_free_bytes: int = Field(1 * GIB, ge=0, description="Free disk space below which uploads get 507.")
     job_seconds: int = Field(1800, ge=1, description="Longest run of one job.")
@@ -76,6 +82,12 @@ class Settings(BaseSettings):
         return self.redis_url or f"redis+socket://{self.home / 'run' / 'redis.sock'}"
 
     @property
+    def url(self) -> str:
+        """The address of the API as seen from this machine."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
     def on_loopback(self) -> bool:
         """Whether the API can be reached from this machine only."""
         if self.host == "localhost":
@@ -93,7 +105,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         SettingsInvalid: a `RADFUSE_` variable is unknown, or a value is wrong. Values are not repeated, for
             they may be secrets.
     """
-    known = {PREFIX + name.upper() for name in Settings.model_fields} | {SECRETS_DIR}
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {SECRETS_DIR, *CLIENT_VARIABLES}
     unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
     if unknown:
         raise SettingsInvalid(f"unknown environment variables: {', '.join(unknown)}; see `radfuse settings`")
@@ -113,3 +125,22 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
 def settings() -> Settings:
     """Return this process's settings, read once."""
     return read_settings()
+
+
+def describe_settings(current: Settings) -> list[tuple[str, str, str, str]]:
+    """Return variable, default, current value (passwords masked) and description of every setting."""
+    return [
+        (PREFIX + name.upper(), _show(field.default), _show(getattr(current, name)), field.description or "")
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def _show(value: object) -> str:
+    """Return a value as a person may see it: without the user and the password of a URL."""
+    if value is None:
+        return ""
+    scheme, separator, rest = str(value).partition("://")
+    if not separator:
+        return scheme
+    user, at, place = rest.rpartition("@")
+    return f"{scheme}://{'***@' if at and user else ''}{place}"

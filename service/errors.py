@@ -21,14 +21,23 @@
     │   ├── Unauthenticated      unauthenticated       401
     │   ├── Forbidden            forbidden             403
     │   ├── NotFound             not-found             404
+    │   ├── MethodNotAllowed     method-not-allowed    405
     │   ├── NotAcceptable        not-acceptable        406
+    │   ├── UploadStalled        upload-stalled        408
+    │   ├── NoResult             no-result             409
+    │   ├── UnsupportedMedia     unsupported-media     415
     │   ├── IdempotencyConflict  idempotency-conflict  422
     │   ├── QueueFull            queue-full            429
+    │   ├── Unavailable          unavailable           503
     │   └── DiskFull             disk-full             507
+    ├── ClientError              what the Python client and the command line meet; never sent by the service
+    │   ├── ServiceUnreachable   service-unreachable nothing answers at the service's address
+    │   └── Refused              (the problem's own) the service answered with a problem document
     └── SystemBroken             the installation is at fault: retried where that can help, and an alarm
         ├── BundleDamaged        bundle-damaged      digest, schema or file of a bundle is wrong
         ├── DeviceUnavailable    device-unavailable  the configured device is not there
         ├── SettingsInvalid      settings-invalid    an environment variable is unknown or wrong
+        ├── StartFailed          start-failed        the service could not be started on this machine
         └── InputsMissing        inputs-missing      the files of an accepted job are gone
 
 A message names what was got and what was expected, with units. It never holds anything of an upload
@@ -83,72 +92,98 @@ class CaseError(RadfuseError):
 
 
 class TooLarge(CaseError):
+    """A file, its decoded size, its voxels or the number of files exceeds the service's limits; crop the image."""
+
     slug = "too-large"
     title = "The upload is larger than this service accepts"
 
 
 class UnreadableImage(CaseError):
+    """Neither NIfTI, NRRD, MetaImage nor DICOM, cut short, or in an encoding this version does not read."""
+
     slug = "unreadable-image"
     title = "The file cannot be read as an image"
 
 
 class UnusableImage(CaseError):
+    """Read, but unfit to measure: NaN or infinite voxels, a singular or non-finite affine, colour, or 4D."""
+
     slug = "unusable-image"
     title = "The image was read but cannot be used"
 
 
 class IrregularSeries(CaseError):
+    """Slices are missing, doubled, unevenly spaced, tilted, or of several series; the facts give positions in mm."""
+
     slug = "irregular-series"
     title = "The DICOM series is not one regular volume"
 
 
 class GeometryMismatch(CaseError):
+    """The mask, or a further channel, lies on another grid than the image; `resample_mask=true` resamples a mask."""
+
     slug = "geometry-mismatch"
     title = "The grids differ"
 
 
 class EmptyRoi(CaseError):
+    """The mask, or the label that was asked for, holds no voxel."""
+
     slug = "empty-roi"
     title = "The region of interest is empty"
 
 
 class RoiTooSmall(CaseError):
+    """The region holds too few voxels for what was asked of it."""
+
     slug = "roi-too-small"
     title = "The region of interest is too small"
 
 
 class UnknownRoi(CaseError):
+    """The mask holds no such label, segment or name, or several regions of which none was chosen; set `roi`."""
+
     slug = "unknown-roi"
     title = "The mask does not hold this region of interest"
 
 
 class UnfitCase(CaseError):
+    """The case's channels or modality are not those the model was made for."""
+
     slug = "unfit-case"
     title = "The case does not fit the model"
 
 
 class RadiomicsRefused(CaseError):
+    """PyRadiomics cannot compute these settings on this region; a smaller kernel or another bin width may do."""
+
     slug = "radiomics-refused"
     title = "The radiomics settings cannot be computed on this case"
 
 
 class OutOfTime(CaseError):
+    """The job ran longer than the operator's limit for one job."""
+
     slug = "out-of-time"
     title = "The case took longer than the time limit"
 
 
 class OutOfMemory(CaseError):
+    """The job needed more memory than a worker may use; a cropped image needs less."""
+
     slug = "out-of-memory"
     title = "The case needs more memory than a worker has"
 
 
 class WorkerLost(CaseError):
+    """The worker process died under this job at every attempt; the operator's log says how."""
+
     slug = "worker-lost"
     title = "The worker died under this case at every attempt"
 
 
 class RequestError(RadfuseError):
-    """A request refused before a job exists."""
+    """The request, or its multipart body, does not follow the protocol."""
 
     slug = "bad-request"
     title = "The request cannot be understood"
@@ -156,57 +191,144 @@ class RequestError(RadfuseError):
 
 
 class InvalidField(RequestError):
+    """A form field, query parameter or header is unknown, missing, doubled or out of range; `field` names it."""
+
     slug = "invalid-field"
     title = "A field of the request is wrong"
     status = 422
 
 
 class BodyTooLarge(RequestError):
+    """The body, one of its fields or its number of files exceeds the service's limits; the facts give the limit."""
+
     slug = "too-large"
     title = "The upload is larger than this service accepts"
     status = 413
 
 
 class Unauthenticated(RequestError):
+    """Send `Authorization: Bearer <API key>`; the operator makes keys with `radfuse keys create`."""
+
     slug = "unauthenticated"
     title = "A valid API key is needed"
     status = 401
 
 
 class Forbidden(RequestError):
+    """The key is valid but lacks the scope (submit, read or admin) that this route needs."""
+
     slug = "forbidden"
     title = "This API key may not do that"
     status = 403
 
 
 class NotFound(RequestError):
+    """No such job, model or page; jobs of other keys' owners are never shown."""
+
     slug = "not-found"
     title = "There is nothing at this address"
     status = 404
 
 
+class MethodNotAllowed(RequestError):
+    """The address exists but not for this method; `Allow` lists those it has."""
+
+    slug = "method-not-allowed"
+    title = "This address does not offer the method"
+    status = 405
+
+
 class NotAcceptable(RequestError):
+    """The `Accept` header allows none of the media types that this address offers; the facts list them."""
+
     slug = "not-acceptable"
     title = "None of the accepted media types can be produced"
     status = 406
 
 
+class UploadStalled(RequestError):
+    """No byte of the upload arrived for longer than the operator allows; nothing of it was kept."""
+
+    slug = "upload-stalled"
+    title = "The upload stalled"
+    status = 408
+
+
+class NoResult(RequestError):
+    """The job has not succeeded, so there is no table or picture of it (yet); `job_status` says where it is."""
+
+    slug = "no-result"
+    title = "The job has no result"
+    status = 409
+
+
+class UnsupportedMedia(RequestError):
+    """`POST /features` takes `multipart/form-data` with a boundary, without content coding."""
+
+    slug = "unsupported-media"
+    title = "The body is not of a media type this address takes"
+    status = 415
+
+
 class IdempotencyConflict(RequestError):
+    """The same `Idempotency-Key` came with other content; use a new key for a new case."""
+
     slug = "idempotency-conflict"
     title = "This Idempotency-Key was used for another request"
     status = 422
 
 
 class QueueFull(RequestError):
+    """As many jobs are unfinished as the operator allows; send the request again after `Retry-After` seconds."""
+
     slug = "queue-full"
     title = "The queue is full"
     status = 429
 
 
+class Unavailable(RequestError):
+    """The ledger cannot be reached; nothing was accepted. Send the request again after `Retry-After` seconds."""
+
+    slug = "unavailable"
+    title = "The service cannot work at the moment"
+    status = 503
+
+
 class DiskFull(RequestError):
+    """Too little disk is free to take the upload safely; send it again after `Retry-After` seconds."""
+
     slug = "disk-full"
     title = "The service has no room for this upload"
     status = 507
+
+
+class ClientError(RadfuseError):
+    """What a caller of a service meets; the service itself never sends one."""
+
+    slug = "client-error"
+    title = "The service cannot be used"
+
+
+class ServiceUnreachable(ClientError):
+    slug = "service-unreachable"
+    title = "The service cannot be reached"
+
+
+class Refused(ClientError):
+    """The service refused the request or the case; `facts` holds the whole problem document."""
+
+    slug = "refused"
+    title = "The service refused"
+
+    @property
+    def kind(self) -> str:
+        """The slug of the problem, such as `empty-roi`."""
+        return str(self.facts.get("type", "")).rpartition("/")[2]
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of the problem (0 where it has none)."""
+        return int(self.facts.get("status") or 0)
 
 
 class SystemBroken(RadfuseError):
@@ -217,20 +339,33 @@ class SystemBroken(RadfuseError):
 
 
 class BundleDamaged(SystemBroken):
+    """A file of a model bundle is missing or is not what its manifest says; the operator must restore it."""
+
     slug = "bundle-damaged"
     title = "A model bundle is damaged"
 
 
 class DeviceUnavailable(SystemBroken):
+    """The operator demands a device, such as `cuda`, that the worker cannot use."""
+
     slug = "device-unavailable"
     title = "The configured device is not available"
 
 
 class SettingsInvalid(SystemBroken):
+    """The operator set an unknown `RADFUSE_` variable, or one out of range."""
+
     slug = "settings-invalid"
     title = "A setting is wrong"
 
 
+class StartFailed(SystemBroken):
+    slug = "start-failed"
+    title = "The service could not be started"
+
+
 class InputsMissing(SystemBroken):
+    """The uploaded files of an accepted job have gone from the disk."""
+
     slug = "inputs-missing"
     title = "The files of an accepted job are gone"

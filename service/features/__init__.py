@@ -1,0 +1,1 @@
+"""What is measured on a region: hand-crafted radiomics and the encoder's embedding, as named numbers."""
