@@ -1,0 +1,213 @@
+"""The product on one page: a case and a bundle in, one fused feature vector and predictions per region out."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache
+from importlib.metadata import version
+from typing import Any, Final
+
+import numpy as np
+
+from service.bundle import ModelBundle, channel_prefix, deep_feature_names
+from service.errors import UnfitCase
+from service.features.radiomics import compute_radiomics
+from service.features.vector import FeatureVector
+from service.heads import Prediction
+from service.imaging.case import Case, Mask
+from service.imaging.preprocess import cut_crop
+from service.radiomics_settings import RadiomicsSettings
+
+ENGINE: Final = "pyradiomics"
+
+
+class Stage(StrEnum):
+    """What a job is doing; reading comes before the pipeline."""
+
+    READING = "reading"
+    RADIOMICS = "radiomics"
+    ENCODER = "encoder"
+    PREDICTION = "prediction"
+
+
+@dataclass(frozen=True)
+class RegionResult:
+    """One region's fused vector and predictions."""
+
+    mask: Mask
+    features: FeatureVector
+    predictions: tuple[Prediction, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Everything that was computed, and where it came from."""
+
+    bundle: ModelBundle
+    regions: tuple[RegionResult, ...]
+    settings_sha256: str
+    device: str
+    seconds: Mapping[str, float]
+    notes: tuple[str, ...]
+
+    def document(self) -> dict[str, Any]:
+        """Return the result as JSON holds it: plain types, null where a feature has no finite value."""
+        manifest = self.bundle.manifest
+        return {
+            "model": {"name": manifest.name, "version": manifest.version, "sha256": self.bundle.sha256},
+            "rois": [_describe(region) for region in self.regions],
+            "provenance": {
+                "versions": dict(_versions(self.bundle.encoder.runtime_version)),
+                "radiomics_engine": ENGINE,
+                "radiomics_settings_sha256": self.settings_sha256,
+                "device": self.device,
+                "seconds": dict(self.seconds),
+                "notes": list(self.notes),
+            },
+        }
+
+
+@dataclass
+class _Log:
+    """What happens along the way: the stage, the time it takes, and what is worth telling."""
+
+    on_stage: Callable[[Stage], None]
+    clock: Callable[[], float]
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def stage(self, stage: Stage) -> Iterator[None]:
+        self.on_stage(stage)
+        begun = self.clock()
+        yield
+        self.seconds[stage.value] = round(self.clock() - begun, 6)
+
+
+def _tell_nobody(stage: Stage) -> None:
+    del stage
+
+
+def extract(
+    case: Case,
+    bundle: ModelBundle,
+    settings: RadiomicsSettings | None = None,
+    on_stage: Callable[[Stage], None] = _tell_nobody,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Result:
+    """Describe every region of a case with radiomics and an embedding, and predict from both.
+
+    Each region is embedded by itself, so that its values do not depend on which others were asked for.
+
+    Args:
+        case: images by channel, masks.
+        bundle: the model.
+        settings: the caller's radiomics settings; the bundle's own where None. Predictions are made from the
+            bundle's own settings in any case.
+        on_stage: called as each stage begins.
+        clock: seconds, for the time spent in each stage.
+
+    Raises:
+        UnfitCase: the case's channels, or their modality, are not the bundle's.
+        RadiomicsRefused, RoiTooSmall: PyRadiomics cannot compute the settings on a region.
+        BundleDamaged, DeviceUnavailable: the encoder cannot run.
+    """
+    _check_fit(case, bundle)
+    log = _Log(on_stage, clock, notes=list(case.notes))
+    wanted = settings or bundle.settings
+    with log.stage(Stage.RADIOMICS):
+        radiomics = [_radiomics(case, mask, bundle, wanted) for mask in case.masks]
+        known = radiomics if wanted.covers(bundle.settings) else _radiomics_of_bundle(case, bundle, log)
+    with log.stage(Stage.ENCODER):
+        embeddings = [_embedding(case, mask, bundle) for mask in case.masks]
+        device = bundle.encoder.provider
+    with log.stage(Stage.PREDICTION):
+        regions = tuple(
+            RegionResult(
+                mask,
+                _fused(shown, embedding, mask, log),
+                _predictions(FeatureVector.concatenate([own, embedding]), mask, bundle, log),
+            )
+            for mask, shown, own, embedding in zip(case.masks, radiomics, known, embeddings, strict=True)
+        )
+    return Result(bundle, regions, wanted.sha256(), device, log.seconds, tuple(log.notes))
+
+
+def _check_fit(case: Case, bundle: ModelBundle) -> None:
+    manifest = bundle.manifest
+    if set(case.images) != set(manifest.channels):
+        raise UnfitCase(
+            f"the case has the channels {', '.join(sorted(case.images))}; "
+            f"{manifest.reference} takes {', '.join(manifest.channels)}",
+            got=sorted(case.images),
+            expected=manifest.channels,
+        )
+    for channel, image in case.images.items():
+        if image.modality not in (None, manifest.modality):
+            raise UnfitCase(
+                f"channel {channel} is of another modality than {manifest.modality}, which {manifest.reference} takes",
+                expected=manifest.modality,
+            )
+
+
+def _radiomics(case: Case, mask: Mask, bundle: ModelBundle, settings: RadiomicsSettings) -> FeatureVector:
+    channels = bundle.manifest.channels
+    return FeatureVector.concatenate(
+        [
+            compute_radiomics(case.images[channel], mask, settings).prefixed(channel_prefix(channel, channels))
+            for channel in channels
+        ]
+    )
+
+
+def _radiomics_of_bundle(case: Case, bundle: ModelBundle, log: _Log) -> list[FeatureVector]:
+    log.notes.append("predictions use the model's own radiomics settings, computed beside the ones asked for")
+    return [_radiomics(case, mask, bundle, bundle.settings) for mask in case.masks]
+
+
+def _embedding(case: Case, mask: Mask, bundle: ModelBundle) -> FeatureVector:
+    manifest = bundle.manifest
+    crop = cut_crop(case.images, mask, manifest.channels, manifest.preprocessing)
+    embedding = bundle.encoder.embed(crop[np.newaxis])[0]
+    return FeatureVector(deep_feature_names(manifest.encoder.dimension), embedding)
+
+
+def _fused(radiomics: FeatureVector, embedding: FeatureVector, mask: Mask, log: _Log) -> FeatureVector:
+    fused = FeatureVector.concatenate([radiomics, embedding])
+    if undefined := fused.not_finite():
+        log.notes.append(f"ROI {mask.name}: no finite value for {', '.join(undefined)}")
+    return fused
+
+
+def _predictions(features: FeatureVector, mask: Mask, bundle: ModelBundle, log: _Log) -> tuple[Prediction, ...]:
+    """Predict every target that can be; the features are worth returning where one cannot."""
+    predictions = []
+    for head in bundle.heads:
+        try:
+            predictions.append(head.predict(features))
+        except UnfitCase as error:
+            log.notes.append(f"ROI {mask.name}: {error.detail}")
+    return tuple(predictions)
+
+
+def _describe(region: RegionResult) -> dict[str, Any]:
+    mask = region.mask
+    return {
+        "roi": {
+            "name": mask.name,
+            "voxels": mask.count,
+            "volume_mm3": mask.volume_mm3,
+            "centroid_mm": list(mask.centroid_mm),
+            "bounding_box": [list(span) for span in mask.bounding_box],
+        },
+        "features": {name: value if np.isfinite(value) else None for name, value in region.features.items()},
+        "predictions": [prediction.document() for prediction in region.predictions],
+    }
+
+
+@cache
+def _versions(runtime: str) -> Mapping[str, str]:
+    packages = {name: version(name) for name in ("radfuse", "pyradiomics", "SimpleITK", "numpy", "PyWavelets")}
+    return packages | {"onnxruntime": runtime}
