@@ -1,0 +1,51 @@
+"""The application: settings in, an ASGI application out."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from anyio import to_thread
+from fastapi import FastAPI
+
+from service.api import openapi, problems
+from service.api.context import close_context, open_context
+from service.api.observe import Observer
+from service.api.routes import features, health, models, pages
+from service.config import Settings
+
+TAGS = [
+    {"name": "features", "description": "Cases in, features and predictions out."},
+    {"name": "models", "description": "The installed model bundles."},
+    {"name": "operation", "description": "Health and numbers."},
+]
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Build the application; the ledger is opened, and migrated, at once.
+
+    No CORS headers are ever sent: other sites' pages have no business here.
+    """
+    context = open_context(settings)
+
+    @asynccontextmanager
+    async def live(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await to_thread.run_sync(close_context, context)
+
+    app = FastAPI(
+        title="Radfuse",
+        version=version("radfuse"),
+        lifespan=live,
+        openapi_tags=TAGS,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.context = context
+    app.add_middleware(Observer, metrics=context.metrics)
+    for resource in (features, models, health, pages):
+        app.include_router(resource.router)
+    problems.install_handlers(app)
+    openapi.install_document(app)
+    return app

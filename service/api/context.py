@@ -1,0 +1,59 @@
+"""What every request handler works with, made once when the application starts."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import redis
+from fastapi import Depends, Request
+
+from service import broker
+from service.api.catalogue import Catalogue
+from service.api.keyring import KeyRing
+from service.api.metrics import Metrics
+from service.config import Settings
+from service.ledger import Ledger
+from service.storage import Storage
+
+
+@dataclass(frozen=True)
+class Context:
+    """The service behind the routes."""
+
+    settings: Settings
+    ledger: Ledger
+    storage: Storage
+    catalogue: Catalogue
+    keys: KeyRing
+    metrics: Metrics
+    broker: redis.Redis
+
+
+def open_context(settings: Settings) -> Context:
+    """Open the ledger (migrated to this version's schema) and the storage."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    ledger = Ledger(settings.ledger_url)
+    ledger.upgrade()
+    return Context(
+        settings=settings,
+        ledger=ledger,
+        storage=Storage(settings.home),
+        catalogue=Catalogue(settings.models),
+        keys=KeyRing(ledger),
+        metrics=Metrics(ledger),
+        broker=broker.connect(settings.broker_url),
+    )
+
+
+def close_context(context: Context) -> None:
+    """Close what `open_context` opened."""
+    context.broker.close()
+    context.ledger.dispose()
+
+
+async def find_context(request: Request) -> Context:
+    """Return the application's context."""
+    context: Context = request.app.state.context
+    return context
+
+
+ContextOf = Annotated[Context, Depends(find_context)]

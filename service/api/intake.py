@@ -1,0 +1,90 @@
+"""Taking a case in: refuse early, stream to storage, commit the files, commit the job. Only then is it accepted."""
+
+import re
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from anyio import CancelScope, to_thread
+from starlette.requests import Request
+
+from service.api.context import Context
+from service.api.submission import build_request, check_text
+from service.api.uploads import Form, check_length, receive_form
+from service.errors import IdempotencyConflict, InvalidField, QueueFull
+from service.job import Job
+from service.storage import Staging, Storage
+
+RETRY_SECONDS = 30
+_KEY = re.compile(r"[\x20-\x7e]{1,255}")
+
+
+async def take_in(request: Request, context: Context, owner: str, key: str | None) -> Job:
+    """Receive `POST /features` and return the accepted job.
+
+    With an `Idempotency-Key` that was used before for the same content, that earlier job.
+
+    Raises:
+        RequestError: refused; nothing of the upload is left.
+        ClientDisconnect: the client went away; nothing is left either.
+    """
+    _check_key(key)
+    channels = await to_thread.run_sync(_check_queue, request, context)
+    async with _open_staging(context.storage) as staging:
+        form = await receive_form(
+            request, staging, storage=context.storage, settings=context.settings, channels=channels
+        )
+        return await to_thread.run_sync(partial(_accept, context, staging, form, owner=owner, key=key))
+
+
+@asynccontextmanager
+async def _open_staging(storage: Storage) -> AsyncIterator[Staging]:
+    """Enter and leave a staging folder in a thread; it is removed unless it was committed, whatever happens."""
+    context = storage.stage()
+    staging = await to_thread.run_sync(context.__enter__)
+    try:
+        yield staging
+    finally:
+        with CancelScope(shield=True):
+            await to_thread.run_sync(context.__exit__, None, None, None)
+
+
+def _check_queue(request: Request, context: Context) -> frozenset[str]:
+    """Refuse before a byte of the body is read, where that is possible; return the channels models know."""
+    check_length(request, context.storage, context.settings)
+    limit = context.settings.max_queued
+    if (waiting := context.ledger.count_unfinished()) >= limit:
+        raise QueueFull(
+            f"{waiting} jobs are unfinished; at most {limit} may be",
+            retry_after_seconds=RETRY_SECONDS,
+            max_queued=limit,
+        )
+    return context.catalogue.channels()
+
+
+def _accept(context: Context, staging: Staging, form: Form, *, owner: str, key: str | None) -> Job:
+    """Make the job durable: its files first, then its row."""
+    case_id = check_text("case_id", form.texts.get("case_id"))
+    request = build_request(form, context.catalogue.read())
+    job_id = uuid.uuid4().hex
+    staging.commit(job_id)
+    # If the row's commit fails for any other reason than these two, the files stay: the commit may have happened.
+    # The dispatcher sweeps files without a job.
+    try:
+        job, created = context.ledger.create_job(
+            job_id=job_id, owner=owner, request=request, case_id=case_id, idempotency_key=key
+        )
+    except IdempotencyConflict:
+        context.storage.delete(job_id)
+        raise
+    if not created:
+        context.storage.delete(job_id)
+        return job
+    context.metrics.count_upload(sum(upload.bytes for upload in request.files))
+    return job
+
+
+def _check_key(key: str | None) -> None:
+    if key is not None and not _KEY.fullmatch(key):
+        raise InvalidField("Idempotency-Key: expected 1 to 255 printable ASCII characters", field="Idempotency-Key")

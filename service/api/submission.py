@@ -1,0 +1,124 @@
+"""From the fields of a form to a checked `JobRequest`: which model, which channels, which radiomics settings."""
+
+from collections.abc import Mapping
+
+from service.api.catalogue import Listed
+from service.api.uploads import Form
+from service.errors import InvalidField
+from service.job import JobRequest, Upload
+from service.manifest import Manifest
+from service.radiomics_settings import PRESETS, parse_parameters
+
+TEXT_LENGTH = 128
+_BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def build_request(form: Form, models: Mapping[str, Listed]) -> JobRequest:
+    """Check the form as a whole.
+
+    Raises:
+        InvalidField: a field is missing, wrong, or does not fit the model; names the field.
+    """
+    _check_files(form.files)
+    manifest = choose_model(form.texts.get("model"), _given_channels(form.files), models)
+    preset = form.texts.get("radiomics")
+    if preset is not None and preset not in PRESETS:
+        raise InvalidField(
+            f"radiomics: no such preset; there are {', '.join(sorted(PRESETS))}; "
+            "a PyRadiomics parameter file must be sent as a file",
+            field="radiomics",
+            presets=sorted(PRESETS),
+        )
+    return JobRequest(
+        model=manifest.reference,
+        roi=check_text("roi", form.texts.get("roi")),
+        preset=preset,
+        parameters=None if form.parameters is None else parse_parameters(form.parameters).document(),
+        resample_mask=_read_boolean("resample_mask", form.texts.get("resample_mask", "false")),
+        files=tuple(_name_channel(upload, manifest) for upload in form.files),
+    )
+
+
+def check_text(name: str, text: str | None) -> str | None:
+    """Return the text of an optional field.
+
+    Raises:
+        InvalidField: not 1 to 128 printable characters.
+    """
+    if text is not None and not (0 < len(text) <= TEXT_LENGTH and text.isprintable()):
+        raise InvalidField(f"{name}: {len(text)} characters; expected 1 to {TEXT_LENGTH} printable ones", field=name)
+    return text
+
+
+def choose_model(wanted: str | None, given: frozenset[str], models: Mapping[str, Listed]) -> Manifest:
+    """Return the bundle named `wanted` (`name` or `name@version`), or the one that fits the given channels.
+
+    Args:
+        wanted: the form's `model`, if any.
+        given: channels of the image parts; empty for plain `image`.
+        models: what is installed.
+
+    Raises:
+        InvalidField: unknown model or version, no or several fitting models, channels that do not fit.
+    """
+    known = [each.manifest.reference for each in models.values()]
+    if wanted is None:
+        fitting = [each.manifest for each in models.values() if _fits(each.manifest, given)]
+        if len(fitting) != 1:
+            raise InvalidField(
+                f"model: {len(fitting)} of the installed models fit the images sent; name one",
+                field="model",
+                known=known,
+            )
+        return fitting[0]
+    name, _, version = wanted.partition("@")
+    listed = models.get(name)
+    if listed is None or (version or listed.manifest.version) != listed.manifest.version or wanted.endswith("@"):
+        raise InvalidField("model: there is no such model or version here", field="model", known=known)
+    _check_channels(listed.manifest, given)
+    return listed.manifest
+
+
+def _fits(manifest: Manifest, given: frozenset[str]) -> bool:
+    return given == frozenset(manifest.channels) or (not given and len(manifest.channels) == 1)
+
+
+def _check_channels(manifest: Manifest, given: frozenset[str]) -> None:
+    if _fits(manifest, given):
+        return
+    needed = ["image"] if len(manifest.channels) == 1 else [f"image.{channel}" for channel in manifest.channels]
+    lacking = [f"image.{channel}" for channel in manifest.channels if channel not in given]
+    excess = [f"image.{channel}" for channel in sorted(given) if channel not in manifest.channels]
+    raise InvalidField(
+        f"{manifest.reference} needs {', '.join(needed)}; missing: {', '.join(lacking) or 'none'}; "
+        f"not wanted: {', '.join(excess) or 'none'}",
+        field=(excess or lacking)[0],
+        channels=manifest.channels,
+    )
+
+
+def _check_files(files: list[Upload]) -> None:
+    if all(upload.role != "image" for upload in files):
+        raise InvalidField("image: missing", field="image")
+    if all(upload.role != "mask" for upload in files):
+        raise InvalidField("mask: missing", field="mask")
+    named = {upload.channel is not None for upload in files if upload.role == "image"}
+    if len(named) == 2:
+        raise InvalidField("image: send either `image` or `image.<channel>` parts, not both", field="image")
+
+
+def _given_channels(files: list[Upload]) -> frozenset[str]:
+    return frozenset(upload.channel for upload in files if upload.role == "image" and upload.channel is not None)
+
+
+def _name_channel(upload: Upload, manifest: Manifest) -> Upload:
+    if upload.role == "image" and upload.channel is None:
+        return upload.model_copy(update={"channel": manifest.channels[0]})
+    return upload
+
+
+def _read_boolean(name: str, text: str) -> bool:
+    value = _BOOLEANS.get(text.lower())
+    if value is None:
+        raise InvalidField(f"{name}: expected true or false", field=name)
+    return value

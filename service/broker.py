@@ -1,0 +1,112 @@
+"""The Celery application: a queue of job ids, nothing else. What a job is, and how it ended, is in the ledger.
+
+A delivery may come twice, late or never: the ledger's claim drops duplicates and the dispatcher sends again what got
+lost. So nothing here waits long, retries or stores results.
+"""
+
+from functools import lru_cache
+
+import redis
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from service.config import Settings, settings
+
+TASK = "radfuse.extract"
+QUEUE = "radfuse"
+SENTINEL = "radfuse:generation"
+CONNECT_SECONDS = 0.5
+SOCKET_SECONDS = 5.0
+VISIBILITY_SECONDS = 7 * 86_400
+HARD_LIMIT_GRACE_SECONDS = 5
+TASKS_PER_CHILD = 500
+
+BrokerDown = (OperationalError, redis.exceptions.RedisError, OSError)
+
+
+@lru_cache(maxsize=1)
+def app() -> Celery:
+    """Return the application, made from this process's settings."""
+    return create_app(settings())
+
+
+def create_app(values: Settings) -> Celery:
+    """Build the application."""
+    application = Celery("radfuse", broker=values.broker_url, set_as_current=False)
+    application.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        task_default_queue=QUEUE,
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        task_acks_late=True,
+        # A lost worker's job is given out again by the ledger, which counts attempts; the broker would never stop.
+        task_reject_on_worker_lost=False,
+        task_soft_time_limit=values.job_seconds,
+        task_time_limit=values.job_seconds + HARD_LIMIT_GRACE_SECONDS,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "visibility_timeout": VISIBILITY_SECONDS,
+            "socket_connect_timeout": CONNECT_SECONDS,
+            "socket_timeout": SOCKET_SECONDS,
+            "socket_keepalive": not values.broker_url.startswith("redis+socket"),
+        },
+        worker_concurrency=values.workers,
+        worker_prefetch_multiplier=1,
+        # A running job ends in the ledger whether or not its message can still be acknowledged: a second delivery
+        # finds it done. Killing it when Redis restarts would only waste an attempt.
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_enable_prefetch_count_reduction=False,
+        worker_max_tasks_per_child=TASKS_PER_CHILD,
+        worker_max_memory_per_child=values.worker_memory_bytes // 1024,
+        worker_lost_wait=0.5,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+        worker_enable_remote_control=False,
+        worker_redirect_stdouts=False,
+    )
+    return application
+
+
+def publish(job_id: str) -> None:
+    """Send one job id.
+
+    Raises:
+        kombu.exceptions.OperationalError: the broker cannot be reached; raised within a second.
+    """
+    app().send_task(TASK, args=[job_id], queue=QUEUE, retry=False, ignore_result=True)
+
+
+def connect(url: str) -> redis.Redis:
+    """Return a Redis client of the broker, for what Celery does not offer."""
+    plain = url.replace("redis+socket://", "unix://", 1)
+    return redis.Redis.from_url(
+        plain, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=SOCKET_SECONDS, decode_responses=True
+    )
+
+
+def ping(client: redis.Redis) -> bool:
+    """Whether the broker answers."""
+    try:
+        return bool(client.ping())
+    except BrokerDown:
+        return False
+
+
+def has_forgotten(client: redis.Redis) -> bool:
+    """Whether Redis was flushed or restarted since `remember`: messages may be lost.
+
+    Raises:
+        redis.exceptions.RedisError: the broker cannot be reached.
+    """
+    return bool(client.get(SENTINEL) != _run_id(client))
+
+
+def remember(client: redis.Redis) -> None:
+    """Leave the sign that `has_forgotten` looks for."""
+    client.set(SENTINEL, _run_id(client))
+
+
+def _run_id(client: redis.Redis) -> str:
+    return str(client.info("server")["run_id"])

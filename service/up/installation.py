@@ -1,0 +1,221 @@
+"""One running installation: everything `radfuse up` starts, as an object that starts, looks and stops."""
+
+import contextlib
+import errno
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import httpx
+from sqlalchemy.exc import SQLAlchemyError
+
+from service.config import Settings
+from service.errors import StartFailed
+from service.ledger import Ledger
+from service.redis_server import find_redis_server
+from service.up.home import lock_home, open_home
+from service.up.programs import redis_program, service_programs, supervisord_configuration
+from service.up.supervisor import Supervisor
+from service.up.watch import Watch, describe_log
+
+START_SECONDS: Final = 90.0
+POLL_SECONDS: Final = 0.1
+ANSWER_SECONDS: Final = 10.0
+REVIVE_SECONDS: Final = 15.0
+STOP_MARGIN_SECONDS: Final = 10
+
+
+class Stopped(Exception):  # noqa: N818  # not an error: the user asked
+    """The start was interrupted by the user."""
+
+
+class Installation:
+    """Redis, API, dispatcher and worker of one home, from their start to their end.
+
+    Args:
+        settings: the deployment settings; port 0 takes a free port.
+        tell: receives each line meant for the user.
+        stopping: says whether the user asked to stop while something is waited for.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        tell: Callable[[str], None],
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._tell = tell
+        self._stopping = stopping
+        self._home = open_home(settings.home)
+        self.settings = settings.model_copy(update={"port": settings.port or free_port(settings.host)})
+        self._programs = service_programs()
+        if not settings.redis_url:
+            self._programs = (redis_program(_redis_server(), self._home), *self._programs)
+        self._watch = Watch(self._home.logs, tell)
+        self._supervisor: Supervisor | None = None
+        self._lock: contextlib.ExitStack = contextlib.ExitStack()
+        self._gave_up_at: dict[str, float] = {}
+        self.has_keys = False
+
+    @property
+    def url(self) -> str:
+        """Where the API answers on this machine."""
+        return self.settings.url
+
+    def start(self) -> None:
+        """Start everything and wait until it is ready.
+
+        Raises:
+            StartFailed: another one runs on the same home, the port is taken, or a process does not come up.
+            Stopped: the user asked to stop meanwhile.
+        """
+        lock = self._lock.enter_context(lock_home(self._home, self._tell))
+        check_port(self.settings.host, self.settings.port)
+        self._prepare_ledger()
+        configuration = supervisord_configuration(self._programs, self._home)
+        self._supervisor = Supervisor(self._home, configuration, self._environment(), lock)
+        self._supervisor.start()
+        self._wait_until_ready()
+
+    def look(self) -> None:
+        """Report what died since the last look, and start again what supervisord does not."""
+        supervisor = self._started()
+        if not supervisor.running:
+            self._tell("supervisord was killed: everything is started again.")
+            supervisor.kill()
+            self._watch.forget()
+            supervisor.start()
+            return
+        processes = supervisor.processes()
+        self._watch.look(processes)
+        for process in processes:
+            if process.state != "FATAL":
+                self._gave_up_at.pop(process.name, None)
+            elif time.monotonic() - self._gave_up_at.setdefault(process.name, time.monotonic()) > REVIVE_SECONDS:
+                supervisor.revive(process.name)
+
+    def stop(self, hurry: Callable[[], bool] = lambda: False) -> None:
+        """Stop API, dispatcher, worker and Redis in this order; return when no process is left.
+
+        Args:
+            hurry: says whether the user has lost patience: then all is killed at once, which loses nothing.
+        """
+        if self._supervisor is not None:
+            self._supervisor.terminate()
+            deadline = time.monotonic() + sum(p.stop_seconds for p in self._programs) + STOP_MARGIN_SECONDS
+            while self._supervisor.running and time.monotonic() < deadline and not hurry():
+                time.sleep(POLL_SECONDS)
+            self._supervisor.kill()
+            self._home.remove_sockets()
+        self._lock.close()
+
+    def describe_logs(self) -> str:
+        """Return the last lines of every process's log."""
+        return "\n\n".join(describe_log(self._home.logs, program.name) for program in self._programs)
+
+    def process_ids(self) -> dict[str, int]:
+        """Return the id of each process that runs, by name."""
+        return {process.name: process.pid for process in self._started().processes() if process.pid}
+
+    def _started(self) -> Supervisor:
+        if self._supervisor is None:
+            raise StartFailed("the installation was not started")
+        return self._supervisor
+
+    def _prepare_ledger(self) -> None:
+        ledger = Ledger(self.settings.ledger_url)
+        try:
+            ledger.upgrade()
+            self.has_keys = ledger.has_keys()
+        except SQLAlchemyError as error:
+            raise StartFailed(
+                f"the ledger cannot be opened ({type(error).__name__}); see RADFUSE_DATABASE_URL"
+            ) from error
+        finally:
+            ledger.dispose()
+
+    def _environment(self) -> dict[str, str]:
+        """Return the environment of the processes: this one's, and what was decided here."""
+        decided = {"RADFUSE_HOME": str(self.settings.home), "RADFUSE_PORT": str(self.settings.port)}
+        decided["RADFUSE_HOST"] = self.settings.host
+        if not self.settings.redis_url:
+            decided["RADFUSE_REDIS_URL"] = f"redis+socket://{self._home.redis_socket}"
+        return {**os.environ, **decided}
+
+    def _wait_until_ready(self) -> None:
+        supervisor = self._started()
+        deadline = time.monotonic() + START_SECONDS
+        with httpx.Client(base_url=self.url, trust_env=False, timeout=ANSWER_SECONDS) as client:
+            while lacking := _find_lacking(client):
+                self._check_start(supervisor, lacking, late=time.monotonic() > deadline)
+                time.sleep(POLL_SECONDS)
+
+    def _check_start(self, supervisor: Supervisor, lacking: str, *, late: bool) -> None:
+        if self._stopping():
+            raise Stopped
+        if not supervisor.running:
+            raise StartFailed(f"supervisord did not start.\n{describe_log(self._home.logs, 'supervisord')}")
+        self._watch.look(supervisor.processes())
+        for program in self._programs:
+            if self._watch.looping(program.name):
+                raise StartFailed(f"{program.name} keeps stopping, see above")
+        if late:
+            raise StartFailed(f"not ready after {START_SECONDS:g} s: {lacking}\n{self.describe_logs()}")
+
+
+def _find_lacking(client: httpx.Client) -> str:
+    """Return what `/readyz` finds lacking; nothing once all is ready."""
+    try:
+        response = client.get("/readyz")
+    except httpx.TransportError:
+        return "the API does not answer"
+    if response.status_code == httpx.codes.OK:
+        return ""
+    checks = response.json().get("checks", {})
+    return "; ".join(f"{name}: {check['detail']}" for name, check in checks.items() if not check["ok"]) or "not ready"
+
+
+def _redis_server() -> Path:
+    server = find_redis_server()
+    if server is None:
+        raise StartFailed("no redis-server is installed; install one, or set RADFUSE_REDIS_URL to one that runs")
+    return server
+
+
+def check_port(host: str, port: int) -> None:
+    """Make sure that the API can listen.
+
+    Raises:
+        StartFailed: the port is taken or not allowed, or the address is not this machine's.
+    """
+    try:
+        _bind(host, port)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise StartFailed(
+                f"port {port} of {host} is taken by another program; set RADFUSE_PORT to a free one"
+            ) from error
+        raise StartFailed(f"cannot listen on {host} port {port}: {error.strerror}") from error
+
+
+def free_port(host: str) -> int:
+    """Return a port of `host` that nobody listens on.
+
+    Raises:
+        StartFailed: the address is not this machine's.
+    """
+    try:
+        return _bind(host, 0)
+    except OSError as error:
+        raise StartFailed(f"cannot listen on {host}: {error.strerror}") from error
+
+
+def _bind(host: str, port: int) -> int:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+        return int(probe.getsockname()[1])

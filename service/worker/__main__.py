@@ -1,0 +1,129 @@
+"""Start a worker: settings, threads, Celery, and an orderly end."""
+
+import os
+import sys
+import threading
+from typing import Any
+
+from celery import Celery, signals
+from celery.utils.sysinfo import cpu_budget
+from celery.worker.request import Request
+
+from service import broker, log
+from service.config import Settings, settings
+from service.identity import own_name
+from service.ledger import Ledger
+from service.worker import child
+from service.worker.keeper import Keeper
+from service.worker.memory import forbid_core_dumps
+
+# What stops a worker must wait longer than this before it kills.
+GRACE_SECONDS = 20.0
+READY_SECONDS = 120.0
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
+)
+_logger = log.logger("worker")
+
+
+class KeptRequest(Request):  # type: ignore[misc]
+    """A delivery, as the parent sees it: it tells the keeper when a child begins, ends or dies."""
+
+    keeper: Keeper
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        """A child begins."""
+        self.keeper.hold(pid, self.args[0])
+        super().on_accepted(pid, time_accepted)
+
+    def acknowledge(self) -> None:
+        """A child has ended, in whatever way."""
+        if self.worker_pid is not None:
+            self.keeper.drop(self.worker_pid)
+        super().acknowledge()
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """Celery kills a child that has not stopped at the soft limit."""
+        if not soft:
+            self.keeper.fail_out_of_time(self.args[0])
+        super().on_timeout(soft, timeout)
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        """Something came up to the parent: the child died, or the ledger was away too long for it."""
+        self.keeper.release(self.args[0])
+        return super().on_failure(exc_info, send_failed_event, return_ok)
+
+
+def threads_per_child(workers: int) -> int:
+    """Share the processors that this process may use, by affinity and by the container's quota."""
+    return max(1, int(cpu_budget().count) // workers)
+
+
+def create_worker(values: Settings, keeper: Keeper, threads: int) -> Any:
+    """Build the Celery worker around the one task."""
+    application: Celery = broker.app()
+    application.conf.worker_proc_alive_timeout = READY_SECONDS
+    KeptRequest.keeper = keeper
+    application.task(child.run, name=broker.TASK, Request=KeptRequest, typing=False)
+
+    def set_up_log(**_: Any) -> None:
+        log.configure(values.log_level, "worker")
+
+    def set_up_child(**_: Any) -> None:
+        log.configure(values.log_level, "worker-child")
+        child.prepare(keeper.name, threads)
+
+    def begin(**_: Any) -> None:
+        keeper.start()
+        _logger.info("started", worker=keeper.name, workers=values.workers, threads=threads)
+
+    def wind_down(**_: Any) -> None:
+        _logger.info("stopping", seconds=GRACE_SECONDS)
+        timer = threading.Timer(GRACE_SECONDS, _give_up, [keeper])
+        timer.daemon = True
+        timer.start()
+
+    for happens, handler in (
+        (signals.setup_logging, set_up_log),
+        (signals.worker_process_init, set_up_child),
+        (signals.worker_init, begin),
+        (signals.worker_shutting_down, wind_down),
+    ):
+        happens.connect(handler, weak=False)
+    return application.Worker(
+        pool="prefork", hostname=f"radfuse@{os.getpid()}", quiet=True, task_events=False, optimization="fair"
+    )
+
+
+def _give_up(keeper: Keeper) -> None:
+    """Leave although jobs still run: another worker takes them at once. The kernel ends the children."""
+    keeper.release_all()
+    keeper.stop()
+    _logger.warning("stopped", state="unfinished")
+    os._exit(0)
+
+
+def main() -> None:
+    """Run until TERM or INT."""
+    values = settings()
+    log.configure(values.log_level, "worker")
+    forbid_core_dumps()
+    threads = threads_per_child(values.workers)
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    # Not pooled: this process forks, and a database connection must not be shared with a child.
+    ledger = Ledger(values.ledger_url, pooled=False)
+    ledger.upgrade_when_reachable(threading.Event())
+    keeper = Keeper(ledger, own_name(), values)
+    worker = create_worker(values, keeper, threads)
+    worker.start()
+    keeper.release_all()
+    keeper.stop()
+    _logger.info("stopped", worker=keeper.name)
+    sys.exit(worker.exitcode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""`radfuse-train`: the command line of the training half."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from training.bundle import make_bundle
+from training.config import ConfigInvalid, read_config
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train Radfuse's models.")
+
+
+@app.callback()
+def _commands() -> None:
+    """Train Radfuse's models."""
+
+
+@app.command()
+def bundle(
+    config: Annotated[Path, typer.Argument(help="TOML configuration, see training/configs")],
+    out: Annotated[Path, typer.Argument(help="folder of the bundle, named after it")],
+    processes: Annotated[int, typer.Option(min=1, help="processes that draw phantoms")] = 2,
+) -> None:
+    """Make a model bundle, from nothing to a folder that the service loads."""
+    command = f"radfuse-train bundle {config} {out}"
+    try:
+        result = make_bundle(read_config(config), out, command, processes)
+    except ConfigInvalid as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+    typer.echo((out / "card.md").read_text())
+    document = result.document()
+    typer.echo(json.dumps({"model": document["model"], "example": document["rois"][0]["predictions"]}, indent=2))
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="radfuse-train")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""Heads on frozen features: a class-weighted multinomial logistic regression, calibrated, with a novelty check."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+
+from service.heads import HeadDocument, Novelty
+from training.config import HeadFitting
+
+Matrix = NDArray[np.float64]
+Labels = NDArray[np.intp]
+
+DIGITS = 9  # of the numbers in a head's document
+
+
+@dataclass(frozen=True)
+class Standardiser:
+    """z = (x - mean) / scale, over the features that vary."""
+
+    mean: Matrix  # (F,)
+    scale: Matrix  # (F,)
+
+    def __call__(self, x: Matrix) -> Matrix:
+        """Return [N, F] features standardised."""
+        return np.asarray((x - self.mean) / self.scale, np.float64)
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """logits = (weights z + intercept) / temperature."""
+
+    standardiser: Standardiser
+    weights: Matrix  # (C, F)
+    intercept: Matrix  # (C,)
+    temperature: float
+    inverse_penalty: float
+
+    def probabilities(self, x: Matrix) -> Matrix:
+        """Return [N, C] from features [N, F]."""
+        logits = self.standardiser(x) @ self.weights.T + self.intercept
+        return np.asarray(np.exp(log_softmax(logits / self.temperature, axis=1)), np.float64)
+
+
+@dataclass(frozen=True)
+class NoveltySpace:
+    """Principal components of the standardised features, whitened; typical cases score about 1."""
+
+    standardiser: Standardiser
+    components: Matrix  # (q, F)
+    scale: Matrix  # (q,)
+
+    def scores(self, x: Matrix) -> Matrix:
+        """Return the mean squared whitened projection of each case: (N,)."""
+        return np.asarray(((self.standardiser(x) @ self.components.T / self.scale) ** 2).mean(axis=1), np.float64)
+
+
+def usable_features(x: Matrix) -> NDArray[np.bool_]:
+    """Return which columns are finite in every case and vary: (F,)."""
+    finite = np.isfinite(x).all(axis=0)
+    centred = np.where(finite, x, 0.0)
+    return np.asarray(finite & (centred.std(axis=0) > 1e-9 * (1.0 + np.abs(centred).max(axis=0))))
+
+
+def fit_standardiser(x: Matrix) -> Standardiser:
+    """Return mean and standard deviation per feature; one that does not vary here keeps a scale of 1."""
+    scale = x.std(axis=0)
+    return Standardiser(x.mean(axis=0), np.where(scale > 0, scale, 1.0))
+
+
+def fit_classifier(x: Matrix, labels: Labels, settings: HeadFitting, seed: int) -> Classifier:
+    """Fit on x [N, F] and labels [N] in 0..C-1; penalty and temperature come from inner folds.
+
+    Both minimise the class-balanced cross-entropy of out-of-fold logits, so that the probabilities are those of a
+    population in which the classes are equally frequent.
+    """
+    trials = []
+    for inverse_penalty in settings.inverse_penalties:
+        logits = _out_of_fold_logits(x, labels, inverse_penalty, settings.folds, seed)
+        temperature, loss = fit_temperature(logits, labels)
+        trials.append((loss, inverse_penalty, temperature))
+    _, inverse_penalty, temperature = min(trials)
+    standardiser = fit_standardiser(x)
+    weights, intercept = _fit_linear(standardiser(x), labels, inverse_penalty)
+    return Classifier(standardiser, weights, intercept, temperature, inverse_penalty)
+
+
+def fit_temperature(logits: Matrix, labels: Labels) -> tuple[float, float]:
+    """Return the temperature that minimises the class-balanced cross-entropy, and that cross-entropy.
+
+    References:
+        Guo et al., arXiv 1706.04599, Sec. 4.2 (temperature scaling), here with class weights.
+    """
+
+    def loss(log_temperature: float) -> float:
+        return balanced_cross_entropy(logits / np.exp(log_temperature), labels)
+
+    best = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded")
+    return float(np.exp(best.x)), float(best.fun)
+
+
+def balanced_cross_entropy(logits: Matrix, labels: Labels) -> float:
+    """Return the cross-entropy averaged within each class, then over classes, in nats."""
+    losses = -log_softmax(logits, axis=1)[np.arange(len(labels)), labels]
+    return float(np.mean([losses[labels == label].mean() for label in np.unique(labels)]))
+
+
+def out_of_fold_probabilities(x: Matrix, labels: Labels, settings: HeadFitting, seed: int) -> Matrix:
+    """Return [N, C] probabilities of classifiers that never saw the case, not even to choose the penalty."""
+    probabilities = np.empty((len(x), int(labels.max()) + 1))
+    for fitted, held_out in split_folds(labels, settings.folds, seed):
+        classifier = fit_classifier(x[fitted], labels[fitted], settings, seed)
+        probabilities[held_out] = classifier.probabilities(x[held_out])
+    return probabilities
+
+
+def fit_novelty(x: Matrix, variance: float) -> NoveltySpace:
+    """Keep the principal components that hold `variance` of the standardised features' variance."""
+    standardiser = fit_standardiser(x)
+    _, singular, components = np.linalg.svd(standardiser(x), full_matrices=False)
+    shares = np.cumsum(singular**2) / (singular**2).sum()
+    kept = int(np.searchsorted(shares, variance)) + 1
+    return NoveltySpace(standardiser, components[:kept], singular[:kept] / np.sqrt(len(x)))
+
+
+def novelty_threshold(x: Matrix, labels: Labels, settings: HeadFitting, seed: int) -> float:
+    """Return the percentile of the scores that cases get from the other folds' novelty space."""
+    scores = np.empty(len(x))
+    for fitted, held_out in split_folds(labels, settings.folds, seed):
+        scores[held_out] = fit_novelty(x[fitted], settings.novelty_variance).scores(x[held_out])
+    return float(np.percentile(scores, settings.novelty_percentile))
+
+
+def make_document(
+    classifier: Classifier,
+    novelty: tuple[NoveltySpace, float],
+    *,
+    target: str,
+    classes: Sequence[str],
+    features: Sequence[str],
+    evidence: str,
+) -> HeadDocument:
+    """Write a fitted classifier and novelty space (with its threshold) down as a head of the service."""
+    space, threshold = novelty
+    return HeadDocument(
+        target=target,
+        classes=list(classes),
+        features=list(features),
+        mean=_plain(classifier.standardiser.mean),
+        scale=_plain(classifier.standardiser.scale),
+        weights=[_plain(row) for row in classifier.weights],
+        intercept=_plain(classifier.intercept),
+        temperature=_plain(np.array([classifier.temperature]))[0],
+        calibrated=True,
+        novelty=Novelty(
+            components=[_plain(row) for row in space.components],
+            scale=_plain(space.scale),
+            threshold=_plain(np.array([threshold]))[0],
+        ),
+        evidence=evidence,
+    )
+
+
+def split_folds(labels: Labels, folds: int, seed: int) -> Iterator[tuple[Labels, Labels]]:
+    """Yield (fitted, held out) row numbers of stratified folds."""
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    yield from splitter.split(np.zeros(len(labels)), labels)
+
+
+def _out_of_fold_logits(x: Matrix, labels: Labels, inverse_penalty: float, folds: int, seed: int) -> Matrix:
+    logits = np.empty((len(x), int(labels.max()) + 1))
+    for fitted, held_out in split_folds(labels, folds, seed + 1):
+        standardiser = fit_standardiser(x[fitted])
+        weights, intercept = _fit_linear(standardiser(x[fitted]), labels[fitted], inverse_penalty)
+        logits[held_out] = standardiser(x[held_out]) @ weights.T + intercept
+    return logits
+
+
+def _fit_linear(z: Matrix, labels: Labels, inverse_penalty: float) -> tuple[Matrix, Matrix]:
+    """Return weights (C, F) and intercept (C,); of two classes the first has the row of zeros."""
+    model = LogisticRegression(C=inverse_penalty, class_weight="balanced", max_iter=2000, tol=1e-4).fit(z, labels)
+    weights, intercept = model.coef_, model.intercept_
+    if len(weights) == 1:
+        return np.concatenate([0 * weights, weights]), np.concatenate([0 * intercept, intercept])
+    return weights, intercept
+
+
+def _plain(values: Matrix) -> list[float]:
+    return [float(f"{value:.{DIGITS}g}") for value in values.tolist()]
