@@ -1,46 +1,23 @@
-"""Bring the ledger to this release's schema, once PostgreSQL answers: the second container of `docker compose up`.
+"""Bring the ledger to this release's schema: the second container of `docker compose up`.
 
-PostgreSQL creates its data folder at the first start, which takes a few seconds; not every compose engine waits for
-its health check.
+PostgreSQL creates its data folder at the first start, which takes a few seconds, and not every compose engine waits
+for its health check. So this waits itself, and logs that it does.
 """
 
-import sys
-import time
+import threading
 
-from sqlalchemy.exc import OperationalError
-
+from service import log
 from service.config import settings
 from service.ledger import Ledger
 
-PATIENCE_SECONDS = 120.0
-PAUSE_SECONDS = 1.0
-
-
-def wait_for(ledger: Ledger, patience_seconds: float) -> None:
-    """Return when the database answers.
-
-    Raises:
-        OperationalError: it still does not, after `patience_seconds`.
-    """
-    deadline = time.monotonic() + patience_seconds
-    while True:
-        try:
-            return ledger.ping()
-        except OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(PAUSE_SECONDS)
-
 
 def main() -> None:
-    """Wait, then migrate."""
-    ledger = Ledger(settings().ledger_url)
-    try:
-        wait_for(ledger, PATIENCE_SECONDS)
-        ledger.upgrade()
-    finally:
-        ledger.dispose()
-    sys.stdout.write("the ledger is up to date\n")
+    """Wait for the database, then migrate."""
+    values = settings()
+    log.configure(values.log_level, "migrate")
+    ledger = Ledger(values.ledger_url, pooled=False)
+    ledger.upgrade_when_reachable(threading.Event())
+    log.logger("migrate").info("ready")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,19 @@
 """A model bundle on disk, checked whole before any of it is used."""
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from service.errors import BundleDamaged, InvalidField
 from service.features.encoder import Device, Encoder
 from service.heads import Head, HeadDocument, parse_head
 from service.manifest import FILE_NAME, EncoderPart, FilePart, HeadPart, Manifest, manifest_sha256, read_manifest
 from service.radiomics_settings import RadiomicsSettings, parse_parameters
+
+PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +80,7 @@ def _parts(manifest: Manifest) -> Iterator[EncoderPart | HeadPart | FilePart]:
 def _verify(folder: Path, part: EncoderPart | HeadPart | FilePart) -> None:
     where = f"bundle {folder.name}: {part.file}"
     path = folder / part.file
-    if Path(part.file).name != part.file or "\\" in part.file or part.file == FILE_NAME or path.is_symlink():
+    if not PLAIN_NAME.fullmatch(part.file) or part.file == FILE_NAME or path.is_symlink():
         raise BundleDamaged(f"{where} is not a plain file name inside the bundle")
     try:
         with path.open("rb") as stream:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,13 +18,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from service.client import Client, Submission, collect_files, collect_images
+from service.client import Client, Submission, collect_files, collect_images, refusal
 from service.config import CLIENT_VARIABLES, PREFIX, SECRETS_DIR, describe_settings, read_settings
 from service.errors import CaseError, RadfuseError, Refused, RequestError, ServiceUnreachable
-from service.ledger import Ledger
 from service.manifest import read_manifests
 from service.report.table import to_csv
 from service.summary import print_problem, print_result
+
+if TYPE_CHECKING:
+    from service.ledger import Ledger
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
@@ -48,16 +50,18 @@ def main() -> None:
     try:
         app()
     except ServiceUnreachable as error:
-        complaints.print(Text(f"{error.detail}. Start one with `radfuse up`, or use `radfuse extract --local`."))
+        complaints.print(
+            Text(f"{error.detail}. Start one with `radfuse up`, or use `radfuse extract --local`."), soft_wrap=True
+        )
         sys.exit(Exit.UNREACHABLE)
     except Refused as error:
         print_problem(complaints, error)
         sys.exit(Exit.REFUSED)
     except (CaseError, RequestError) as error:
-        print_problem(complaints, Refused(error.detail, **error.problem(0)))
+        print_problem(complaints, refusal(error.problem(0)))
         sys.exit(Exit.REFUSED)
     except RadfuseError as error:
-        complaints.print(Text(f"{error.title}: {error.detail}"))
+        complaints.print(Text(f"{error.title}: {error.detail}"), soft_wrap=True)
         sys.exit(Exit.FAILED)
 
 
@@ -88,8 +92,7 @@ def up(
 
     given = {"host": host, "port": port, "home": home and home.absolute()}
     decided = {PREFIX + name.upper(): str(value) for name, value in given.items() if value is not None}
-    settings = read_settings({**os.environ, **decided})
-    raise typer.Exit(run(settings, console, show_logs=log))
+    raise typer.Exit(run({**os.environ, **decided}, console, show_logs=log))
 
 
 @app.command()
@@ -97,12 +100,12 @@ def extract(  # noqa: PLR0917  # one parameter per option
     images: Annotated[
         list[Path],
         typer.Argument(
-            metavar="IMAGE...",
+            metavar="IMAGE",
             help="A file, a folder of DICOM files or a zip; CHANNEL=FILE where there are several.",
             show_default=False,
         ),
     ],
-    mask: Annotated[Path, typer.Argument(help="The label image of the region.", show_default=False)],
+    mask: Annotated[Path, typer.Argument(metavar="MASK", help="The label image of the region.", show_default=False)],
     model: Annotated[str | None, typer.Option(help="Model, as NAME or NAME@VERSION.")] = None,
     radiomics: Annotated[
         str | None, typer.Option(help="Preset (original, full) or PyRadiomics parameter file.")
@@ -154,13 +157,17 @@ def models(
 @app.command()
 def settings() -> None:
     """List every setting: variable, value, default and meaning."""
-    table = Table("variable", "value", "default", "meaning", box=None)
     for variable, default, value, meaning in describe_settings(read_settings()):
-        table.add_row(variable, escape(value), "" if default == value else escape(default), meaning)
+        changed = "" if value == default else f"   (default: {default or 'none'})"
+        _print_setting(f"{variable} = {value}{changed}" if value else variable, meaning)
     for variable, meaning in CLIENT_VARIABLES.items():
-        table.add_row(variable, "", "", meaning)
-    table.add_row(SECRETS_DIR, "", "", "Folder with one file per secret setting (radfuse_database_url ...).")
-    console.print(table)
+        _print_setting(variable, meaning)
+    _print_setting(SECRETS_DIR, "Folder with one file per secret setting, such as radfuse_database_url.")
+
+
+def _print_setting(heading: str, meaning: str) -> None:
+    console.print(Text(heading, style="bold"), soft_wrap=True)
+    console.print(Text(f"    {meaning}"), soft_wrap=True)
 
 
 @keys.command()
@@ -201,7 +208,9 @@ def _date(time: datetime | None) -> str:
 
 
 @contextmanager
-def _open_ledger() -> Iterator[Ledger]:
+def _open_ledger() -> "Iterator[Ledger]":
+    from service.ledger import Ledger  # noqa: PLC0415  # SQLAlchemy: only where it is needed
+
     current = read_settings()
     current.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     ledger = Ledger(current.ledger_url)

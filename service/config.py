@@ -139,6 +139,8 @@ def _show(value: object) -> str:
     """Return a value as a person may see it: without the user and the password of a URL."""
     if value is None:
         return ""
+    if isinstance(value, int | float):
+        return f"{value:g}" if isinstance(value, float) else str(value)
     scheme, separator, rest = str(value).partition("://")
     if not separator:
         return scheme

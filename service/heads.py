@@ -134,11 +134,15 @@ class Head:
 
         Raises:
             BundleDamaged: the vector lacks a feature of the head.
-            UnfitCase: a feature of the head is not a finite number on this region.
+            UnfitCase: a feature of the head is not a finite number on this region, or too large to compute with.
         """
-        standardised = self._standardise(features)
-        probabilities = softmax((self._weights @ standardised + self._intercept) / self.document.temperature)
-        novelty = float(np.mean((self._components @ standardised / self._spread) ** 2))
+        with np.errstate(over="ignore", invalid="ignore"):
+            standardised = self._standardise(features)
+            logits = (self._weights @ standardised + self._intercept) / self.document.temperature
+            novelty = float(np.mean((self._components @ standardised / self._spread) ** 2))
+        if not np.isfinite([*logits, novelty]).all():
+            raise UnfitCase(f"{self.document.target} cannot be predicted: its features are so large that they overflow")
+        probabilities = softmax(logits)
         return Prediction(
             target=self.document.target,
             label=self.document.classes[int(np.argmax(probabilities))],

@@ -1,5 +1,6 @@
 """`radfuse extract --local`: the pipeline in this process, without any server, with the same result."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,12 @@ from service.api.submission import choose_model
 from service.bundle import ModelBundle
 from service.client import Submission
 from service.config import Settings
+from service.errors import InvalidField
+from service.imaging.case import Case
 from service.imaging.guard import Limits
 from service.imaging.reader import CaseFiles, read_case
-from service.pipeline import extract
+from service.manifest import Manifest
+from service.pipeline import Stage, extract
 from service.radiomics_settings import PRESETS, RadiomicsSettings, parse_parameters
 
 
@@ -27,18 +31,25 @@ def extract_locally(submission: Submission, settings: Settings, on_stage: Callab
     manifest = choose_model(submission.model, given, Catalogue(settings.models).read())
     radiomics = _read_radiomics(submission.radiomics)
     bundle = ModelBundle.load(settings.models / manifest.name, device=settings.device)
+    on_stage(Stage.READING)
+    began = time.perf_counter()
+    case = _read_case(submission, manifest, settings)
+    reading = round(time.perf_counter() - began, 6)
+    document = extract(case, bundle, radiomics, on_stage).document()
+    seconds = document["provenance"]["seconds"]
+    document["provenance"]["seconds"] = {Stage.READING.value: reading, **seconds}
+    return {"case_id": submission.case_id, "status": "succeeded", **document}
+
+
+def _read_case(submission: Submission, manifest: Manifest, settings: Settings) -> Case:
     images = {channel or manifest.channels[0]: paths for channel, paths in submission.images.items()}
-    case = read_case(
+    return read_case(
         CaseFiles(images=images, mask=submission.mask),
         roi=submission.roi,
         resample_mask=submission.resample_mask,
-        limits=Limits(
-            decoded_bytes=settings.max_decoded_bytes, voxels=settings.max_voxels, files=settings.max_files
-        ),
+        limits=Limits(decoded_bytes=settings.max_decoded_bytes, voxels=settings.max_voxels, files=settings.max_files),
         case_id=submission.case_id,
     )
-    result = extract(case, bundle, radiomics, on_stage=lambda stage: on_stage(str(stage)))
-    return {"id": None, "case_id": submission.case_id, "status": "succeeded", **result.document()}
 
 
 def _read_radiomics(radiomics: str | Path | None) -> RadiomicsSettings | None:
@@ -46,4 +57,8 @@ def _read_radiomics(radiomics: str | Path | None) -> RadiomicsSettings | None:
         return None
     if isinstance(radiomics, Path):
         return parse_parameters(radiomics.read_text(encoding="utf-8"))
+    if radiomics not in PRESETS:
+        raise InvalidField(
+            f"radiomics: neither a file nor a preset; presets are {', '.join(sorted(PRESETS))}", field="radiomics"
+        )
     return PRESETS[radiomics]

@@ -19,15 +19,9 @@ from itertools import product
 from typing import Any, Final, NoReturn, TypeAlias
 
 import yaml
-from pydantic import (
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.errors import InvalidField
-from service.manifest import Strict
 from service.radiomics_names import DEPRECATED, FEATURES, UNCOMPUTED
 from service.radiomics_options import CASE_OPTIONS, FILTER_OPTIONS, HARMLESS, IMAGE_OPTIONS, REFUSED, Option
 
@@ -38,10 +32,10 @@ MAX_DEPTH: Final = 6
 Document: TypeAlias = dict[str, Any]
 
 
-class RadiomicsSettings(Strict):
+class RadiomicsSettings(BaseModel):
     """A checked and resolved parameter document."""
 
-    model_config = ConfigDict(populate_by_name=False)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     image_types: dict[str, Document] = Field(alias="imageType")
     feature_classes: dict[str, list[str]] = Field(alias="featureClass")

@@ -38,6 +38,18 @@ def build_geometry(
     return Geometry(shape, affine)
 
 
+def rotation(angles: Sequence[float]) -> NDArray[np.float64]:
+    """A rotation matrix from one angle (radians) about each axis."""
+    result = np.eye(3)
+    for axis, angle in enumerate(angles):
+        turn = np.eye(3)
+        one, two = [a for a in range(3) if a != axis]
+        turn[one, one] = turn[two, two] = np.cos(angle)
+        turn[one, two], turn[two, one] = -np.sin(angle), np.sin(angle)
+        result = result @ turn
+    return result
+
+
 def build_image(geometry: Geometry | None = None, dtype: str = "int16", seed: int = 0) -> Image:
     """A CT-like volume without any symmetry: a ramp along each axis and noise, in HU."""
     geometry = geometry or build_geometry()

@@ -19,7 +19,6 @@ from service.job import Job, JobRequest, JobState
 from service.ledger import Ledger
 from service.redis_server import find_redis_server
 from service.storage import Storage
-from tests.build import build_image, build_mask, write_nifti
 from tests.bundle_builder import NAME, write_bundle
 
 OWNER = "local"

@@ -42,8 +42,7 @@ class Encoder(nn.Module):
     def __init__(self, channels: int, widths: Sequence[int], dimension: int) -> None:
         super().__init__()
         self.channels, self.dimension = channels, dimension
-        first = nn.Sequential(_convolution(channels, widths[0], 2), nn.BatchNorm3d(widths[0]), nn.ReLU())
-        self.stem = nn.Sequential(first, Block(widths[0], widths[0], 1))
+        self.stem = nn.Sequential(_convolution(channels, widths[0], 2), nn.BatchNorm3d(widths[0]), nn.ReLU())
         self.stages = nn.Sequential(*(Block(narrow, wide, 2) for narrow, wide in pairwise(widths)))
         self.embed = nn.Linear(widths[-1], dimension)
 

@@ -188,7 +188,7 @@ def _draw_lesion(rng: np.random.Generator, kind: Kind, layout: Layout) -> Lesion
     radius = float(np.exp(rng.uniform(np.log(low), np.log(high))))
     part_solid = kind == "part-solid"
     core_radius = float(rng.uniform(0.3, 0.6)) if part_solid else 0.0
-    spicules = rng.integers(5, 14) if kind == "spiculated" else 0
+    spicules = rng.integers(7, 17) if kind == "spiculated" else 0
     return Lesion(
         kind=kind,
         radius_mm=radius,
@@ -198,7 +198,7 @@ def _draw_lesion(rng: np.random.Generator, kind: Kind, layout: Layout) -> Lesion
         heights=heights,
         sharpness=sharpness,
         body_hu=float(rng.uniform(*(layout.ground_glass_hu if part_solid else layout.solid_hu))),
-        spicules=_directions(rng, int(spicules)) * rng.uniform(1.5, 2.3, (int(spicules), 1)),
+        spicules=_directions(rng, int(spicules)) * rng.uniform(1.5, 2.2, (int(spicules), 1)),
         core_offset=_directions(rng, 1)[0] * rng.uniform(0.0, 0.35),
         core_radius=core_radius,
         core_hu=float(rng.uniform(*layout.solid_hu)) if part_solid else 0.0,
@@ -207,10 +207,10 @@ def _draw_lesion(rng: np.random.Generator, kind: Kind, layout: Layout) -> Lesion
 
 def _draw_irregularity(rng: np.random.Generator, kind: Kind) -> tuple[Vector, int, float]:
     """Return the lobes' heights, their number and their sharpness; the ranges of the kinds overlap."""
-    largest = {"smooth": (0.0, 0.14), "lobulated": (0.18, 0.5), "spiculated": (0.04, 0.22), "part-solid": (0.04, 0.3)}
+    largest = {"smooth": (0.0, 0.15), "lobulated": (0.35, 0.9), "spiculated": (0.05, 0.3), "part-solid": (0.05, 0.4)}
     count = int(rng.integers(3, 8))
     heights = rng.uniform(*largest[kind]) * rng.uniform(0.6, 1.0, count)
-    return heights, count, float(rng.uniform(5.0, 12.0))
+    return heights, count, float(rng.uniform(7.0, 14.0))
 
 
 def _directions(rng: np.random.Generator, count: int) -> Vector:
@@ -302,7 +302,7 @@ def _add_lesion(volume: Floats, grid: tuple[Floats, ...], lesion: Lesion) -> NDA
     """Draw the lesion into `volume` and return the voxels inside its outline."""
     unit = lesion.unit_mm
     for spicule in lesion.spicules:
-        _add_tube(volume, grid, (spicule * 0.7 * unit, spicule * unit), (0.75, 0.3), lesion.body_hu)
+        _add_tube(volume, grid, (spicule * 0.7 * unit, spicule * unit), (1.1, 0.4), lesion.body_hu)
     reach = float(unit * lesion.profile(_sphere()).max()) + 2.0
     box = _box(grid, np.full(3, -reach), np.full(3, reach))
     parts = np.broadcast_arrays(*(values[tuple(_along(box, axis))] for axis, values in enumerate(grid)))

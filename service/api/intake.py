@@ -41,13 +41,12 @@ async def take_in(request: Request, context: Context, owner: str, key: str | Non
 @asynccontextmanager
 async def _open_staging(storage: Storage) -> AsyncIterator[Staging]:
     """Enter and leave a staging folder in a thread; it is removed unless it was committed, whatever happens."""
-    context = storage.stage()
-    staging = await to_thread.run_sync(context.__enter__)
+    staging = await to_thread.run_sync(storage.stage)
     try:
         yield staging
     finally:
         with CancelScope(shield=True):
-            await to_thread.run_sync(context.__exit__, None, None, None)
+            await to_thread.run_sync(staging.close)
 
 
 def _check_queue(request: Request, context: Context) -> frozenset[str]:

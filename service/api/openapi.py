@@ -317,13 +317,22 @@ def _finish(document: Extra) -> Extra:
     }
     for path in document["paths"].values():
         for operation in path.values():
-            for status, answer in operation["responses"].items():
-                if int(status) >= 400:
-                    content = answer.get("content", {})
-                    schema = content.pop("application/json", {}).get("schema")
-                    if schema is not None:
-                        content.setdefault(MEDIA_TYPE, {})["schema"] = schema
-            operation["responses"]["500"] = broken
+            answers = {status: _as_problem(status, answer) for status, answer in operation["responses"].items()}
+            operation["responses"] = {status: answer for status, answer in answers.items() if answer} | {"500": broken}
     for unused in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(unused, None)
     return document
+
+
+def _as_problem(status: str, answer: Extra) -> Extra | None:
+    """Move an error's schema to the media type it really has; None for the 422 that FastAPI adds to any parameter."""
+    if int(status) < 400:
+        return answer
+    content = answer.get("content", {})
+    schemas = [entry["schema"] for entry in content.values() if "schema" in entry]
+    reference = schemas[0].get("$ref", "") if schemas else ""
+    if reference.endswith("/HTTPValidationError"):
+        return None
+    if reference.endswith("/Problem"):
+        answer["content"] = {MEDIA_TYPE: {"schema": schemas[0], **content.get(MEDIA_TYPE, {})}}
+    return answer

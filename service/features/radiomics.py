@@ -29,6 +29,8 @@ _TOO_SMALL: Final = (
     "mask only contains 1 segmented voxel",
     "mask has too few dimensions",
     "Size of the ROI is too small",
+    "No labels found in this mask",
+    "Label (1) not present in mask",
 )
 _RESEGMENTED: Final = "Resegmentation excluded too many voxels"
 
@@ -55,7 +57,7 @@ def compute_radiomics(image: Image, mask: Mask, settings: RadiomicsSettings) -> 
     References:
         van Griethuysen et al., Cancer Research 77 (2017) e104, doi:10.1158/0008-5472.CAN-17-0339.
     """
-    _check_dimensions(mask, settings)
+    _check_region(mask, settings)
     features = _execute(image, mask, settings)
     names = settings.feature_names()
     if missing := [name for name in names if name not in features]:
@@ -92,7 +94,7 @@ def _wide_bins(options: dict[str, Any]) -> dict[str, Any]:
     return options | {"binWidth": float(options["binWidth"])} if "binWidth" in options else options
 
 
-def _check_dimensions(mask: Mask, settings: RadiomicsSettings) -> None:
+def _check_region(mask: Mask, settings: RadiomicsSettings) -> None:
     least_dimensions, least_voxels = (settings.setting[key] for key in ("minimumROIDimensions", "minimumROISize"))
     dimensions = sum(stop - first > 1 for first, stop in mask.bounding_box)
     if dimensions < least_dimensions:
@@ -106,6 +108,10 @@ def _check_dimensions(mask: Mask, settings: RadiomicsSettings) -> None:
             f"the region holds {mask.count} voxels, the settings need more than {least_voxels}",
             voxels=mask.count,
             needed=least_voxels + 1,
+        )
+    if mask.count == mask.voxels.size:
+        raise RadiomicsRefused(
+            "the region fills the whole image; PyRadiomics needs at least one voxel outside it", voxels=mask.count
         )
 
 
@@ -121,7 +127,7 @@ def _refuse(error: Exception) -> NoReturn:
     raise RadiomicsRefused(
         f"PyRadiomics stopped with {type(error).__name__} on this image, region and settings",
         kind=type(error).__name__,
-    ) from error
+    ) from None
 
 
 def _refuse_missing(missing: list[str], image: Image, settings: RadiomicsSettings) -> NoReturn:

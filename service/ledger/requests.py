@@ -124,9 +124,9 @@ class Requests(Database):
 
     def count_states(self) -> dict[JobState, int]:
         """Return how many jobs are in each state."""
-        query = sa.select(jobs.c.state, sa.func.count()).group_by(jobs.c.state)
+        query = sa.select(jobs.c.state, sa.func.count().label("jobs")).group_by(jobs.c.state)
         with self.read() as (connection, _):
-            found: dict[str, int] = dict(connection.execute(query).tuples().all())
+            found = {str(row.state): int(row.jobs) for row in connection.execute(query)}
         return {state: found.get(state, 0) for state in JobState}
 
     def remove_job(self, job_id: str, owner: str) -> Job:

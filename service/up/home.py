@@ -98,14 +98,16 @@ def _takes_sockets(folder: Path) -> bool:
 def _short_folder(home: Path) -> Path:
     """Create a private folder with a short path that depends on the home and the user alone."""
     name = f"radfuse-{os.getuid()}-{hashlib.sha256(os.fsencode(home)).hexdigest()[:12]}"
-    folder = Path(tempfile.gettempdir()) / name
-    folder.mkdir(mode=PRIVATE, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) != PRIVATE:
-        raise StartFailed(f"{folder} is not a private folder of this user")
-    if not _takes_sockets(folder):
-        raise StartFailed(f"no Unix socket can be created in {folder}")
-    return folder
+    for parent in (Path(tempfile.gettempdir()), Path("/tmp")):  # noqa: S108  # checked below to be ours alone
+        folder = parent / name
+        folder.mkdir(mode=PRIVATE, exist_ok=True)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) != PRIVATE:
+            raise StartFailed(f"{folder} is not a private folder of this user")
+        if _takes_sockets(folder):
+            return folder
+        folder.rmdir()
+    raise StartFailed(f"no Unix socket can be created in {folder}")
 
 
 def lock_home(home: Home, tell: Callable[[str], None], wait_seconds: float = 90.0) -> IO[str]:

@@ -2,19 +2,20 @@
 
 import contextlib
 import errno
-import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.config import Settings
+from service.config import PREFIX, read_settings
 from service.errors import StartFailed
+from service.identity import is_dead
 from service.ledger import Ledger
+from service.manifest import read_manifests
 from service.redis_server import find_redis_server
 from service.up.home import lock_home, open_home
 from service.up.programs import redis_program, service_programs, supervisord_configuration
@@ -22,6 +23,7 @@ from service.up.supervisor import Supervisor
 from service.up.watch import Watch, describe_log
 
 START_SECONDS: Final = 90.0
+WARM_SECONDS: Final = 30.0
 POLL_SECONDS: Final = 0.1
 ANSWER_SECONDS: Final = 10.0
 REVIVE_SECONDS: Final = 15.0
@@ -36,19 +38,21 @@ class Installation:
     """Redis, API, dispatcher and worker of one home, from their start to their end.
 
     Args:
-        settings: the deployment settings; port 0 takes a free port.
+        environment: what its processes get, and where the settings are read from; port 0 takes a free port.
         tell: receives each line meant for the user.
         stopping: says whether the user asked to stop while something is waited for.
     """
 
     def __init__(
         self,
-        settings: Settings,
+        environment: Mapping[str, str],
         tell: Callable[[str], None],
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._tell = tell
         self._stopping = stopping
+        settings = read_settings(environment)
+        self._given = dict(environment)
         self._home = open_home(settings.home)
         self.settings = settings.model_copy(update={"port": settings.port or free_port(settings.host)})
         self._programs = service_programs()
@@ -59,6 +63,7 @@ class Installation:
         self._lock: contextlib.ExitStack = contextlib.ExitStack()
         self._gave_up_at: dict[str, float] = {}
         self.has_keys = False
+        self.device: str | None = None
 
     @property
     def url(self) -> str:
@@ -74,6 +79,8 @@ class Installation:
         """
         lock = self._lock.enter_context(lock_home(self._home, self._tell))
         check_port(self.settings.host, self.settings.port)
+        if not read_manifests(self.settings.models):
+            raise StartFailed(f"there is no model bundle in {self.settings.models}; see RADFUSE_MODELS")
         self._prepare_ledger()
         configuration = supervisord_configuration(self._programs, self._home)
         self._supervisor = Supervisor(self._home, configuration, self._environment(), lock)
@@ -107,6 +114,7 @@ class Installation:
             self._supervisor.terminate()
             deadline = time.monotonic() + sum(p.stop_seconds for p in self._programs) + STOP_MARGIN_SECONDS
             while self._supervisor.running and time.monotonic() < deadline and not hurry():
+                self._supervisor.processes()  # an idle supervisord looks for what has ended only once a second
                 time.sleep(POLL_SECONDS)
             self._supervisor.kill()
             self._home.remove_sockets()
@@ -115,6 +123,10 @@ class Installation:
     def describe_logs(self) -> str:
         """Return the last lines of every process's log."""
         return "\n\n".join(describe_log(self._home.logs, program.name) for program in self._programs)
+
+    def processes_left(self) -> list[int]:
+        """Return the ids of all processes that were started and still live; none after `stop`."""
+        return self._supervisor.members() if self._supervisor else []
 
     def process_ids(self) -> dict[str, int]:
         """Return the id of each process that runs, by name."""
@@ -126,24 +138,29 @@ class Installation:
         return self._supervisor
 
     def _prepare_ledger(self) -> None:
-        ledger = Ledger(self.settings.ledger_url)
         try:
-            ledger.upgrade()
-            self.has_keys = ledger.has_keys()
+            with self._open_ledger() as ledger:
+                ledger.upgrade()
+                self.has_keys = ledger.has_keys()
         except SQLAlchemyError as error:
             raise StartFailed(
                 f"the ledger cannot be opened ({type(error).__name__}); see RADFUSE_DATABASE_URL"
             ) from error
+
+    @contextlib.contextmanager
+    def _open_ledger(self) -> Iterator[Ledger]:
+        ledger = Ledger(self.settings.ledger_url)
+        try:
+            yield ledger
         finally:
             ledger.dispose()
 
     def _environment(self) -> dict[str, str]:
-        """Return the environment of the processes: this one's, and what was decided here."""
-        decided = {"RADFUSE_HOME": str(self.settings.home), "RADFUSE_PORT": str(self.settings.port)}
-        decided["RADFUSE_HOST"] = self.settings.host
+        """Return the environment of the processes: the given one, and what was decided here."""
+        decided = {"home": str(self.settings.home), "port": str(self.settings.port)}
         if not self.settings.redis_url:
-            decided["RADFUSE_REDIS_URL"] = f"redis+socket://{self._home.redis_socket}"
-        return {**os.environ, **decided}
+            decided["redis_url"] = f"redis+socket://{self._home.redis_socket}"
+        return self._given | {PREFIX + name.upper(): value for name, value in decided.items()}
 
     def _wait_until_ready(self) -> None:
         supervisor = self._started()
@@ -152,6 +169,13 @@ class Installation:
             while lacking := _find_lacking(client):
                 self._check_start(supervisor, lacking, late=time.monotonic() > deadline)
                 time.sleep(POLL_SECONDS)
+            with self._open_ledger() as ledger:
+                while (
+                    not (device := _find_device(ledger)) and time.monotonic() < deadline - START_SECONDS + WARM_SECONDS
+                ):
+                    self._check_start(supervisor, "", late=False)
+                    time.sleep(POLL_SECONDS)
+        self.device = device
 
     def _check_start(self, supervisor: Supervisor, lacking: str, *, late: bool) -> None:
         if self._stopping():
@@ -164,6 +188,12 @@ class Installation:
                 raise StartFailed(f"{program.name} keeps stopping, see above")
         if late:
             raise StartFailed(f"not ready after {START_SECONDS:g} s: {lacking}\n{self.describe_logs()}")
+
+
+def _find_device(ledger: Ledger) -> str | None:
+    """Return what the encoder really runs on, once a worker has loaded it."""
+    workers = (each for each in ledger.list_processes(WARM_SECONDS) if each.kind == "worker" and not is_dead(each.name))
+    return next((worker.device for worker in workers if worker.device), None)
 
 
 def _find_lacking(client: httpx.Client) -> str:

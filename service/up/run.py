@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from types import FrameType
 from typing import Final
@@ -30,7 +30,7 @@ class StopRequests:
         self.count += 1
 
 
-def run(settings: Settings, console: Console, *, show_logs: bool = False) -> int:
+def run(environment: Mapping[str, str], console: Console, *, show_logs: bool = False) -> int:
     """Run an installation until it is told to stop; return the exit status of the command.
 
     Everything keeps running while single processes die: they are started again. A second Ctrl-C during the
@@ -43,14 +43,14 @@ def run(settings: Settings, console: Console, *, show_logs: bool = False) -> int
     requests = StopRequests()
     began = time.monotonic()
     try:
-        installation = Installation(settings, tell, stopping=lambda: requests.count > 0)
+        installation = Installation(environment, tell, stopping=lambda: requests.count > 0)
     except RadfuseError as error:
         tell(f"Radfuse did not start: {error.detail}")
         return 1
     try:
         installation.start()
         tell(describe(installation, time.monotonic() - began))
-        _watch(installation, requests, settings, tell if show_logs else None)
+        _watch(installation, requests, tell if show_logs else None)
     except Stopped:
         return 0
     except RadfuseError as error:
@@ -72,7 +72,7 @@ def describe(installation: Installation, seconds: float) -> str:
         "address": f"{installation.url}   documentation: {installation.url}/docs",
         "access": _describe_access(settings, has_keys=installation.has_keys),
         "models": ", ".join(models),
-        "workers": f"{settings.workers}, device {settings.device}",
+        "workers": f"{settings.workers} on {installation.device or 'a device not known yet: see worker.log'}",
         "home": f"{settings.home}   logs: {settings.home / 'logs'}",
     }
     return "\n".join(
@@ -92,10 +92,8 @@ def _describe_access(settings: Settings, *, has_keys: bool) -> str:
     return "LOCKED until an API key exists: run `radfuse keys create NAME` on this machine"
 
 
-def _watch(
-    installation: Installation, requests: StopRequests, settings: Settings, show: Callable[[str], None] | None
-) -> None:
-    follower = LogFollower(settings.home / "logs", show) if show else None
+def _watch(installation: Installation, requests: StopRequests, show: Callable[[str], None] | None) -> None:
+    follower = LogFollower(installation.settings.home / "logs", show) if show else None
     while not requests.count:
         installation.look()
         if follower:

@@ -78,10 +78,10 @@ class Supervisor:
         return self._daemon is not None and self._daemon.poll() is None
 
     def processes(self) -> list[Process]:
-        """Return the state of every process; nothing while supervisord does not answer."""
+        """Return the state of every process; nothing while supervisord does not answer, or stops."""
         try:
             found = self._ask("supervisor.getAllProcessInfo")
-        except (OSError, HTTPException):
+        except (OSError, HTTPException, Fault):
             return []
         return [
             Process(str(i["name"]), int(i["pid"]), str(i["statename"]), max(0, int(i["exitstatus"])), int(i["stop"]))
@@ -100,6 +100,10 @@ class Supervisor:
         if self._daemon is not None and self.running:
             self._daemon.terminate()
 
+    def members(self) -> list[int]:
+        """Return the ids of supervisord and of everything in its session."""
+        return session_members(self._daemon.pid) if self._daemon else []
+
     def kill(self) -> None:
         """Kill supervisord and all that is left in its session, and wait until that is gone."""
         if self._daemon is None:
@@ -107,7 +111,7 @@ class Supervisor:
         if self.running:
             self._daemon.kill()
             self._daemon.wait()
-        while left := session_members(self._daemon.pid):
+        while left := self.members():
             for process in left:
                 _kill(process)
             time.sleep(POLL_SECONDS)

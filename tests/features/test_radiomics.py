@@ -1,5 +1,6 @@
 import logging
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,8 @@ def test_the_full_preset_has_pyradiomics_values_and_order(tmp_path):
         "setting: {resegmentRange: [-2, 2], resegmentMode: sigma, resegmentShape: true}",
         "setting: {force2D: true, force2Ddimension: 0, symmetricalGLCM: false}\nfeatureClass: {glcm: , glrlm: }",
         "setting: {preCrop: true, padDistance: 6}\nimageType: {LoG: {sigma: [1]}}",
-        "imageType: {Square: {}, SquareRoot: {}, Logarithm: {}, Exponential: {}, Gradient: {gradientUseSpacing: false}}",
+        "imageType: {Square: {}, SquareRoot: {}, Logarithm: {}, Exponential: {}}",
+        "imageType: {Gradient: {gradientUseSpacing: false}}",
         "imageType: {Wavelet: {wavelet: haar, level: 2, binWidth: 10}}\nfeatureClass: {firstorder: , glszm: }",
         "imageType: {Wavelet: {start_level: 1}}\nsetting: {force2D: true}\nfeatureClass: {ngtdm: }",
         "imageType: {LoG: {sigma: [1, 2.5]}}\nfeatureClass: {firstorder: [StandardDeviation, Mean], shape: }",
@@ -134,8 +136,14 @@ def test_a_region_that_resegmentation_empties_is_refused():
 
 def test_a_region_that_resampling_shrinks_to_nothing_is_refused():
     settings = parse_parameters("setting: {resampledPixelSpacing: [40, 40, 40]}\n" + FIRST_ORDER)
-    with pytest.raises((RoiTooSmall, RadiomicsRefused)):
+    with pytest.raises(RoiTooSmall, match="resampling"):
         compute_radiomics(build_image(), build_mask(radius_mm=2.6), settings)
+
+
+def test_a_region_without_any_background_is_refused_for_what_it_is():
+    geometry = build_geometry()
+    with pytest.raises(RadiomicsRefused, match="fills the whole image"):
+        compute_radiomics(build_image(), Mask(np.ones(geometry.shape, bool), geometry), PRESETS["original"])
 
 
 def test_an_image_too_small_for_a_filter_is_refused_with_the_size_needed():
@@ -154,6 +162,7 @@ def test_pyradiomics_own_text_does_not_reach_the_refusal():
     with pytest.raises(RadiomicsRefused) as refusal:
         compute_radiomics(image, build_mask(), settings)
     assert refusal.value.detail == "PyRadiomics stopped with ValueError on this image, region and settings"
+    assert refusal.value.__suppress_context__
 
 
 def test_nothing_is_printed_and_no_warning_leaks(capfd, caplog):
@@ -162,6 +171,15 @@ def test_nothing_is_printed_and_no_warning_leaks(capfd, caplog):
         compute_radiomics(build_image(), build_mask(), parse_parameters("setting: {force2D: true, binCount: 8}"))
     assert capfd.readouterr() == ("", "")
     assert not [record for record in caplog.records if record.name.startswith("radiomics")]
+
+
+def test_threads_may_share_the_process():
+    image, masks = build_image(), [build_mask(radius_mm=radius) for radius in (4, 5, 6, 7)]
+    filters = list(warnings.filters)
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda mask: compute_radiomics(image, mask, PRESETS["original"]), masks))
+    assert together == [compute_radiomics(image, mask, PRESETS["original"]) for mask in masks]
+    assert warnings.filters == filters
 
 
 def turn(voxels: NDArray[Any]) -> NDArray[Any]:

@@ -1,3 +1,4 @@
+import json
 import warnings
 
 import pytest
@@ -73,10 +74,11 @@ def test_the_order_in_the_file_changes_nothing():
     assert one.feature_names() == two.feature_names()
 
 
-def test_resolving_is_idempotent():
-    for settings in PRESETS.values():
-        again = RadiomicsSettings.model_validate(settings.document())
+def test_resolving_is_idempotent_and_survives_json():
+    for settings in (*PRESETS.values(), parse_parameters("imageType: {LoG: {sigma: [1, 1.0, 0.5]}}")):
+        again = RadiomicsSettings.model_validate(json.loads(json.dumps(settings.document(), sort_keys=True)))
         assert again == settings
+        assert (again.sha256(), again.feature_names()) == (settings.sha256(), settings.feature_names())
         assert RadiomicsSettings.model_validate(settings) == settings
 
 

@@ -1,26 +1,17 @@
-"""The Python client: one case in, its features and predictions out.
+"""The connection to a service: submit, wait, fetch, remove."""
 
-    with Client("http://127.0.0.1:8080", key="...") as client:
-        result = client.extract(Path("image.nii.gz"), Path("mask.nii.gz"), roi="1")
-        print(result.rois[0].features["original_shape_MeshVolume"])
-
-Files are streamed, under names of the client's own: file names may hold a patient's name. A submission is
-sent again after a connection error or a 5xx answer; its `Idempotency-Key` makes sure that it is run once.
-"""
-
-import io
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field
 
+from service.client.form import Images, Part, Submission, collect_files, collect_images
+from service.client.result import FeatureVectorResult
 from service.errors import Refused, ServiceUnreachable
 
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
@@ -28,125 +19,9 @@ TERMINAL: Final = frozenset({"succeeded", "failed", "cancelled", "expired"})
 TRANSIENT: Final = frozenset({500, 502, 503, 504})
 RETRY_PAUSES: Final = (0.5, 1.0, 2.0, 4.0)
 WAIT_SECONDS: Final = 30
-POLL_SECONDS: Final = 0.1
-SKIPPED: Final = frozenset({"DICOMDIR"})
-
-Images: TypeAlias = Path | Sequence[Path] | Mapping[str, Path | Sequence[Path]]
-
-
-class _Received(BaseModel):
-    """What a newer service adds is ignored."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
-
-
-class Prediction(_Received):
-    """One head's answer for one region."""
-
-    target: str
-    label: str = Field(alias="class")
-    probabilities: dict[str, float]
-    calibrated: bool
-    in_distribution: bool
-    demonstration: bool = False
-    evidence: str = ""
-
-
-class RoiResult(_Received):
-    """One region: its description, its fused vector in the bundle's order, and the predictions."""
-
-    roi: dict[str, Any]
-    features: dict[str, float | None]
-    predictions: list[Prediction]
-
-
-class FeatureVectorResult(_Received):
-    """The result of one case."""
-
-    id: str | None = None
-    case_id: str | None = None
-    model: dict[str, Any]
-    rois: list[RoiResult]
-    provenance: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Submission:
-    """One case as it is sent: `images` by channel ("" where the model has one channel)."""
-
-    images: Mapping[str, Sequence[Path]]
-    mask: Sequence[Path]
-    model: str | None = None
-    roi: str | None = None
-    radiomics: str | Path | None = None
-    case_id: str | None = None
-    resample_mask: bool = False
-
-    def texts(self) -> dict[str, str]:
-        """Return the form's text fields."""
-        fields = {"model": self.model, "roi": self.roi, "case_id": self.case_id}
-        if isinstance(self.radiomics, str):
-            fields["radiomics"] = self.radiomics
-        if self.resample_mask:
-            fields["resample_mask"] = "true"
-        return {name: value for name, value in fields.items() if value is not None}
-
-    def files(self) -> Iterator[tuple[str, Path]]:
-        """Yield the form's file fields."""
-        for channel, paths in self.images.items():
-            for path in paths:
-                yield (f"image.{channel}" if channel else "image"), path
-        for path in self.mask:
-            yield "mask", path
-        if isinstance(self.radiomics, Path):
-            yield "radiomics", self.radiomics
-
-
-class _Part(io.RawIOBase):
-    """A file of a form, opened when its turn comes (a series has more files than a process may open)."""
-
-    def __init__(self, path: Path, on_read: Callable[[int], None]) -> None:
-        self._path = path
-        self._on_read = on_read
-        self._size = path.stat().st_size
-        self._position = 0
-        self._file: io.BufferedReader | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move; a part is asked for its length this way before it is opened."""
-        self._close_file()
-        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        if self._file is None:
-            self._file = self._path.open("rb")
-            self._file.seek(self._position)
-        count = self._file.readinto(buffer)
-        self._position += count
-        if count:
-            self._on_read(count)
-        else:
-            self._close_file()
-        return count
-
-    def close(self) -> None:
-        self._close_file()
-        super().close()
-
-    def _close_file(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+SHARE_OF_WAITED: Final = 0.05
+SHORTEST_PAUSE: Final = 0.02
+LONGEST_PAUSE: Final = 0.5
 
 
 class Client:
@@ -239,12 +114,13 @@ class Client:
             Refused: it failed, was cancelled or has expired.
         """
         # Whoever wants to see the stages polls; otherwise the service holds the request until the end.
+        began = time.monotonic()
         headers = {} if self._on_status else {"Prefer": f"wait={WAIT_SECONDS}"}
         document = self._get(f"/features/{job_id}", headers)
         while document["status"] not in TERMINAL:
             if self._on_status:
                 self._on_status(document)
-                time.sleep(POLL_SECONDS)
+                time.sleep(min(max(SHARE_OF_WAITED * (time.monotonic() - began), SHORTEST_PAUSE), LONGEST_PAUSE))
             document = self._get(f"/features/{job_id}", headers)
         if document["status"] != "succeeded":
             problem = document.get("problem") or {"detail": f"the job is {document['status']}"}
@@ -286,7 +162,7 @@ class Client:
             self._on_upload(sent, total)
 
         parts: list[tuple[str, tuple[str, Any]]] = [
-            (field, (f"{field}-{number:04d}", _Part(path, count))) for number, (field, path) in enumerate(files)
+            (field, (f"{field}-{number:04d}", Part(path, count))) for number, (field, path) in enumerate(files)
         ]
         return self._http.post("/features", data=submission.texts(), files=parts, headers=dict(headers))
 
@@ -334,22 +210,3 @@ def refusal(problem: Mapping[str, Any]) -> Refused:
 
 def _unreachable(url: httpx.URL) -> ServiceUnreachable:
     return ServiceUnreachable(f"no Radfuse service answers at {url}")
-
-
-def collect_images(image: Images) -> dict[str, Sequence[Path]]:
-    """Return the files of a case's images by channel; "" stands for the only one."""
-    if isinstance(image, Mapping):
-        return {channel: collect_files(paths) for channel, paths in image.items()}
-    return {"": collect_files(image)}
-
-
-def collect_files(paths: Path | Sequence[Path]) -> list[Path]:
-    """Return the files that `paths` name; a folder stands for all files in it, at any depth.
-
-    Hidden files and DICOMDIR, which is an index and no image, are left out.
-    """
-    files: list[Path] = []
-    for path in [paths] if isinstance(paths, Path) else paths:
-        inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        files += [p for p in inside if p == path or not (p.name.startswith(".") or p.name in SKIPPED)]
-    return files

@@ -69,9 +69,7 @@ class Service:
 
     def files(self) -> list[Path]:
         """Every upload on the disk, staged or committed."""
-        return [
-            path for folder in ("incoming", "jobs") for path in (self.home / folder).rglob("*")
-        ]
+        return [path for folder in ("incoming", "jobs") for path in (self.home / folder).rglob("*")]
 
 
 def result_document() -> dict[str, Any]:
@@ -114,7 +112,10 @@ def form(**fields: Any) -> list[tuple[str, Any]]:
 
 def make_settings(home: Path, models: Path, **values: Any) -> Settings:
     changes = {f"RADFUSE_{name.upper()}": str(value) for name, value in values.items()}
-    return read_settings({"RADFUSE_HOME": str(home), "RADFUSE_MODELS": str(models), "RADFUSE_MIN_FREE_BYTES": "0", "RADFUSE_PORT": "0"} | changes)
+    return read_settings(
+        {"RADFUSE_HOME": str(home), "RADFUSE_MODELS": str(models), "RADFUSE_MIN_FREE_BYTES": "0", "RADFUSE_PORT": "0"}
+        | changes
+    )
 
 
 @contextmanager

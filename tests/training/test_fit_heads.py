@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+from service.features.vector import FeatureVector
+from service.heads import Head
+from training.config import HeadFitting
+from training.evaluate import Blocks, balanced_accuracy, compare, macro_auc, score
+from training.fit_heads import (
+    balanced_cross_entropy,
+    fit_classifier,
+    fit_novelty,
+    fit_temperature,
+    make_document,
+    novelty_threshold,
+    out_of_fold_probabilities,
+    usable_features,
+)
+
+SETTINGS = HeadFitting(
+    inverse_penalties=[0.01, 0.1, 1.0], folds=3, novelty_variance=0.95, novelty_percentile=99.0, bootstrap=200
+)
+
+
+def clouds(count, seed=0, apart=1.5, classes=3):
+    """Unevenly frequent Gaussian classes in six dimensions, the last two without meaning."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(classes, size=count, p=np.array([0.6, 0.3, 0.1][:classes]) / sum([0.6, 0.3, 0.1][:classes]))
+    x = rng.standard_normal((count, 6)) * 3.0 + 10.0
+    x[np.arange(count), labels] += 3.0 * apart
+    return x, labels
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_document_predicts_what_was_fitted(classes):
+    x, labels = clouds(200, classes=classes)
+    classifier, space = fit_classifier(x, labels, SETTINGS, seed=1), fit_novelty(x, 0.95)
+    names = [f"f{index}" for index in range(6)]
+    head = Head(
+        make_document(
+            classifier, (space, 2.0), target="t", classes=["a", "b", "c"][:classes], features=names, evidence="card.md"
+        )
+    )
+    for row in x[:10]:
+        prediction = head.predict(FeatureVector(tuple(names), row))
+        expected = classifier.probabilities(row[None])[0]
+        assert list(prediction.probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-6)
+        assert prediction.novelty == pytest.approx(space.scores(row[None])[0], rel=1e-6)
+        assert prediction.calibrated
+
+
+def test_the_minority_is_found_in_spite_of_its_rarity():
+    x, labels = clouds(400, apart=2.5)
+    classifier = fit_classifier(x, labels, SETTINGS, seed=1)
+    fresh, truth = clouds(400, seed=9, apart=2.5)
+    predicted = classifier.probabilities(fresh).argmax(axis=1)
+    assert (predicted[truth == 2] == 2).mean() > 0.6
+
+
+def test_temperature_undoes_a_known_scaling():
+    rng = np.random.default_rng(2)
+    logits = 2.0 * rng.standard_normal((20_000, 3))
+    labels = np.array([rng.choice(3, p=row) for row in np.exp(log_softmax(logits, axis=1))])
+    temperature, loss = fit_temperature(4.0 * logits, labels)
+    assert temperature == pytest.approx(4.0, rel=0.05)
+    assert loss == pytest.approx(balanced_cross_entropy(logits, labels), rel=1e-3)
+
+
+def test_balanced_cross_entropy_of_ignorance_is_the_logarithm_of_the_classes():
+    assert balanced_cross_entropy(np.zeros((10, 4)), np.array([0] * 7 + [1, 2, 3])) == pytest.approx(np.log(4))
+
+
+def test_out_of_fold_probabilities_know_nothing_of_noise():
+    rng = np.random.default_rng(4)
+    x, labels = rng.standard_normal((240, 6)), rng.integers(0, 3, 240)
+    probabilities = out_of_fold_probabilities(x, labels, SETTINGS, seed=0)
+    assert probabilities.sum(axis=1) == pytest.approx(np.ones(240))
+    assert macro_auc(labels, probabilities) == pytest.approx(0.5, abs=0.08)
+
+
+def test_whitened_scores_average_to_one_and_flag_what_is_far():
+    x, labels = clouds(500)
+    space = fit_novelty(x, 0.999)
+    assert space.scores(x).mean() == pytest.approx(1.0)
+    threshold = novelty_threshold(x, labels, SETTINGS, seed=0)
+    fresh, _ = clouds(2000, seed=8)
+    assert 0.002 < (space.scores(fresh) > threshold).mean() < 0.03
+    assert (space.scores(fresh + 30.0) > threshold).all()
+
+
+def test_features_that_say_nothing_or_are_undefined_are_left_out():
+    x = np.random.default_rng(0).standard_normal((20, 4))
+    x[:, 1], x[3, 2] = 7.0, np.nan
+    assert usable_features(x).tolist() == [True, False, False, True]
+
+
+def test_scores_equal_those_of_scikit_learn():
+    rng = np.random.default_rng(1)
+    labels, raw = rng.integers(0, 4, 300), rng.random((300, 4)).round(1) + 0.01
+    probabilities = raw / raw.sum(axis=1, keepdims=True)
+    expected = roc_auc_score(labels, probabilities, multi_class="ovr", average="macro")
+    assert macro_auc(labels, probabilities) == pytest.approx(expected)
+    predicted = probabilities.argmax(axis=1)
+    assert balanced_accuracy(labels, predicted) == pytest.approx(balanced_accuracy_score(labels, predicted))
+
+
+def test_interval_covers_its_value_and_narrows_with_cases():
+    widths = []
+    for count in (100, 1600):
+        x, labels = clouds(count)
+        row = score("raw", "all", labels, np.exp(log_softmax(x[:, :3] - 10, axis=1)), 300, seed=0)
+        assert row.macro_auc.low <= row.macro_auc.value <= row.macro_auc.high
+        widths.append(row.balanced_accuracy.high - row.balanced_accuracy.low)
+    assert widths[1] < 0.5 * widths[0]
+
+
+def test_comparison_ranks_meaning_above_noise_and_noise_with_the_majority():
+    (x, labels), (fresh, truth) = clouds(300, apart=2.5), clouds(300, seed=3, apart=2.5)
+    rows = compare(
+        Blocks({"all": x, "noise": x[:, 4:]}, labels), Blocks({"all": fresh, "noise": fresh[:, 4:]}, truth), SETTINGS, 0
+    )
+    by_name = {(row.features, row.cases): row for row in rows}
+    assert by_name["all", "fresh"].balanced_accuracy.low > 0.5
+    assert by_name["noise", "fresh"].balanced_accuracy.value == pytest.approx(1 / 3, abs=0.1)
+    assert by_name["majority class", "fresh"].balanced_accuracy.value == pytest.approx(1 / 3)
+    assert by_name["majority class", "fresh"].macro_auc.value == pytest.approx(0.5)
