@@ -30,7 +30,7 @@ OUTPUT: Final = Path(".radfuse") / "demo"
 # NIfTI-1: where the header says at which byte the voxels begin (nifti1.h, field vox_offset, little-endian float).
 VOXELS_OFFSET_AT: Final = 108
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 def main() -> None:

@@ -124,7 +124,9 @@ def serving(settings: Settings) -> Iterator[Service]:
     app = create_app(settings)
     config = configure_server(app, settings)
     server = uvicorn.Server(config)
-    listener = socket.create_server(("127.0.0.1", 0))
+    # With the protocol named, asyncio turns Nagle's algorithm off, as it does for sockets that it opens itself.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     while not server.started:

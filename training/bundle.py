@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -10,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from service.bundle import ModelBundle, fused_feature_names
 from service.features.encoder import Encoder as OnnxEncoder
@@ -21,8 +23,9 @@ from service.pipeline import Result, extract
 from service.radiomics_settings import PRESETS
 from training import example
 from training.card import Findings, NoveltyFindings, write_card
-from training.config import BundleConfig, ConfigInvalid
+from training.config import BundleConfig, ConfigError
 from training.dataset import Cohort, Recipe, build_cohort
+from training.encoder import Encoder
 from training.evaluate import Blocks, compare
 from training.export import export_encoder
 from training.fit_heads import (
@@ -36,8 +39,9 @@ from training.fit_heads import (
     novelty_threshold,
     usable_features,
 )
-from training.phantoms import KINDS, LUNG, OFF_ORGAN, UNDEREXPOSED, Layout
-from training.pretrain import Epoch, pretrain, seed_everything
+from training.layouts import LUNG, OFF_ORGAN, UNDEREXPOSED, Layout
+from training.phantoms import KINDS
+from training.pretrain import Epoch, embed, fix_randomness, pretrain, untrained_encoder
 
 ENCODER, HEAD, RADIOMICS, CARD = "encoder.onnx", "head-kind.json", "radiomics.yaml", "card.md"
 TARGET = "kind"
@@ -55,6 +59,7 @@ class Described:
 
     cohort: Cohort
     embeddings: Matrix
+    untrained: Matrix  # [N, dimension], of the same network with random weights
 
     @property
     def labels(self) -> Labels:
@@ -70,8 +75,8 @@ class Described:
 def make_bundle(config: BundleConfig, out: Path, command: str, processes: int = 2) -> Result:
     """Make the bundle of `config` in the folder `out` and return what it says of its own example.
 
-    Equal configurations give equal files on one kind of CPU. The manifest is written last: until then `out` is no
-    bundle, whatever happens.
+    Equal configurations give equal files on one kind of CPU. A bundle already in `out` stays in use until the new
+    one has been loaded and run.
 
     Args:
         config: what to make.
@@ -80,26 +85,38 @@ def make_bundle(config: BundleConfig, out: Path, command: str, processes: int = 
         processes: to share the phantoms among.
 
     Raises:
-        ConfigInvalid: `out` is not named after the bundle.
-        ExportFailed: the exported encoder is not the trained one.
+        ConfigError: `out` is not named after the bundle.
+        ExportError: the exported encoder is not the trained one.
         BundleDamaged: the service refuses the finished bundle.
     """
     if out.name != config.about.name:
-        raise ConfigInvalid(f"the folder is named {out.name}, the bundle {config.about.name}")
-    seed_everything(config.seed, config.threads)
-    (out / FILE_NAME).unlink(missing_ok=True)
-    example.write_example(example.make_example(config.cohorts.example_seed), out / example.FOLDER)
+        raise ConfigError(f"the folder is named {out.name}, the bundle {config.about.name}")
+    fix_randomness(config.threads)
     with TemporaryDirectory(prefix="radfuse-") as work:
+        made = Path(work) / out.name
+        example.write_example(example.make_example(config.cohorts.example_seed), made / example.FOLDER)
         cohorts = build_cohorts(config, Path(work), processes)
         encoder, epochs = pretrain(cohorts[TRAINING].crops, config)
-        part = export_encoder(encoder, out / ENCODER, cohorts[FRESH].crops[:5])
-        described = {name: describe(cohort, out / ENCODER, config) for name, cohort in cohorts.items()}
-    head, findings = fit_head(described, epochs, config)
-    (out / HEAD).write_text(head.model_dump_json(indent=1) + "\n")
-    (out / RADIOMICS).write_text(yaml.safe_dump(PRESETS[config.radiomics].document(), sort_keys=False))
-    (out / CARD).write_text(write_card(config, findings, command))
-    (out / FILE_NAME).write_text(write_manifest(config, out, part).model_dump_json(indent=1) + "\n")
+        part = export_encoder(encoder, made / ENCODER, cohorts[FRESH].crops[:5])
+        untrained = untrained_encoder(cohorts[TRAINING].crops, config)
+        described = {name: describe(cohort, made / ENCODER, untrained, config) for name, cohort in cohorts.items()}
+        head, findings = fit_head(described, epochs, config)
+        (made / HEAD).write_text(head.model_dump_json(indent=1) + "\n")
+        (made / RADIOMICS).write_text(yaml.safe_dump(PRESETS[config.radiomics].document(), sort_keys=False))
+        (made / CARD).write_text(write_card(config, findings, command))
+        (made / FILE_NAME).write_text(write_manifest(config, made, part).model_dump_json(indent=1) + "\n")
+        extract_example(made)
+        replace_folder(made, out)
     return extract_example(out)
+
+
+def replace_folder(made: Path, out: Path) -> None:
+    """Put the files of `made` into `out`, the manifest last: without it there is no bundle, only files."""
+    (out / FILE_NAME).unlink(missing_ok=True)
+    files = [path.relative_to(made) for path in made.rglob("*") if path.is_file()]
+    for name in sorted(files, key=lambda path: (path.name == FILE_NAME, path)):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(made / name, out / name)
 
 
 def build_cohorts(config: BundleConfig, work: Path, processes: int) -> dict[str, Cohort]:
@@ -116,14 +133,17 @@ def build_cohorts(config: BundleConfig, work: Path, processes: int) -> dict[str,
     return cohorts
 
 
-def describe(cohort: Cohort, encoder: Path, config: BundleConfig) -> Described:
+def describe(cohort: Cohort, encoder: Path, untrained: Encoder, config: BundleConfig) -> Described:
     """Embed a cohort by the exported file, as the service will: one crop at a time."""
     session = OnnxEncoder(encoder, config.encoder.dimension, device="cpu", threads=config.threads)
     embeddings = [session.embed(np.array(crop[np.newaxis]))[0] for crop in cohort.crops]
-    return Described(cohort, np.stack(embeddings).astype(np.float64))
+    random = embed(untrained, cohort.crops).double().numpy()
+    return Described(cohort, np.stack(embeddings).astype(np.float64), random)
 
 
-def fit_head(described: Mapping[str, Described], epochs: list[Epoch], config: BundleConfig) -> tuple[HeadDocument, Findings]:
+def fit_head(
+    described: Mapping[str, Described], epochs: list[Epoch], config: BundleConfig
+) -> tuple[HeadDocument, Findings]:
     """Fit the head of the fused features and find out what they, and their parts, can do."""
     training, fresh, settings = described[TRAINING], described[FRESH], config.heads
     names = fused_feature_names(PRESETS[config.radiomics], [config.about.channel], config.encoder.dimension)
@@ -188,12 +208,11 @@ def extract_example(out: Path) -> Result:
 
 
 def _blocks(described: Described) -> Blocks:
-    used = usable_features(described.cohort.radiomics)
-    del used
     return Blocks(
         features={
             "radiomics": described.cohort.radiomics,
             "deep": described.embeddings,
+            "deep, untrained": described.untrained,
             "fused": described.fused,
             "volume only": np.log(described.cohort.volumes_mm3)[:, None],
         },
@@ -202,7 +221,7 @@ def _blocks(described: Described) -> Blocks:
 
 
 def _judge_novelty(
-    described: Mapping[str, Described], used: "np.typing.NDArray[np.bool_]", space: NoveltySpace, threshold: float
+    described: Mapping[str, Described], used: NDArray[np.bool_], space: NoveltySpace, threshold: float
 ) -> NoveltyFindings:
     def fired(cohort: Described) -> tuple[int, int]:
         return int((space.scores(cohort.fused[:, used]) > threshold).sum()), len(cohort.labels)

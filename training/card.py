@@ -43,9 +43,10 @@ def _what(config: BundleConfig) -> str:
 
 **A demonstration, trained on synthetic images alone. Not for use on patients.**
 
-It tells which of four kinds a lesion in a lung CT phantom is ({mix}), from {config.encoder.dimension} deep features fused
-with PyRadiomics' preset `{config.radiomics}`. Sizes overlap, so that volume does not tell the kind. The mask follows the
-lesion's body; the spicules of a spiculated lesion lie outside it, where radiomics cannot see them and the crop can.
+It tells which of four kinds a lesion in a lung CT phantom is ({mix}),
+from {config.encoder.dimension} deep features fused with PyRadiomics' preset `{config.radiomics}`.
+Sizes overlap, so that volume does not tell the kind. The mask follows the lesion's body; the spicules of a spiculated
+lesion lie outside it, where radiomics cannot see them and the crop can.
 
 Licence: {config.about.licence}. No patient's image, and nothing derived from one, went into it."""
 
@@ -57,23 +58,26 @@ def _training(config: BundleConfig, findings: Findings) -> str:
         edge = f"{crop.roi_scale:g} times the lesion's longest side, at least {edge}"
     return f"""## How it was made
 
-1. {config.cohorts.training} phantoms (seeds from {config.cohorts.first_seed}); crops of {crop.crop_voxels}^3 voxels, {edge} wide,
+1. {config.cohorts.training} phantoms (seeds from {config.cohorts.first_seed});
+   crops of {crop.crop_voxels}^3 voxels, {edge} wide,
    cut by the service's own preprocessing{", the mask as second channel" if crop.mask_channel else ""}.
 2. A residual 3D network (widths {config.encoder.widths}) pretrained without labels by SimSiam (arXiv 2011.10566):
-   {pretraining.epochs} epochs, batches of {pretraining.batch}. Last epoch: loss {last.loss:.3f}, spread of the projections {last.spread:.2f} (1 even,
-   0 collapsed), effective rank of the embeddings {last.effective_rank:.1f} of {config.encoder.dimension}.
-3. The network frozen; a class-weighted multinomial logistic regression on the standardised fused features; penalty
-   (C = {findings.inverse_penalty:g}) and temperature ({findings.temperature:.3f}) from inner folds. Probabilities are those of a population in which the
-   kinds are equally frequent."""
+   {pretraining.epochs} epochs, batches of {pretraining.batch}. Last epoch: loss {last.loss:.3f} (-1 at best),
+   spread of the projections {last.spread:.2f} (1 even, 0 collapsed),
+   effective rank of the embeddings {last.effective_rank:.1f} of {config.encoder.dimension}.
+3. The network frozen; a class-weighted multinomial logistic regression on the standardised fused features;
+   penalty (C = {findings.inverse_penalty:g}) and temperature ({findings.temperature:.3f}) from inner folds.
+   Probabilities are those of a population in which the kinds are equally frequent."""
 
 
 def _table(rows: Sequence[Row]) -> str:
     lines = [
         "## What the features can do",
         "",
-        "Balanced accuracy and macro AUC (one against rest) with 95 % bootstrap intervals over cases, and the recall of",
-        f"each kind ({', '.join(KINDS)}). *Cross-validated*: five folds of the training phantoms, the network having seen",
-        "all of them without labels. *Fresh*: phantoms that nothing was fitted on.",
+        "Balanced accuracy and macro AUC (one against rest) with 95 % bootstrap intervals over cases, and the recall",
+        f"of each kind ({', '.join(KINDS)}). *Cross-validated*: folds of the training phantoms, the network",
+        "having seen all of them without labels. *Fresh*: phantoms that nothing was fitted on. *Untrained*: the same",
+        "network with random weights, to tell what pretraining adds.",
         "",
         "| features | cases | balanced accuracy | macro AUC | recalls |",
         "|---|---|---|---|---|",
@@ -89,10 +93,11 @@ def _novelty(findings: Findings, config: BundleConfig) -> str:
     strangers = "\n".join(f"- {name}: {_share(counts)}" for name, counts in novelty.strangers.items())
     return f"""## Probabilities and the novelty flag
 
-Class-balanced cross-entropy of the fused head on the fresh phantoms: {findings.cross_entropy:.3f} nats (knowing nothing: 1.386).
+Class-balanced cross-entropy of the fused head on the fresh phantoms: {findings.cross_entropy:.3f} nats
+(knowing nothing: 1.386).
 
-`in_distribution` is false where the mean squared whitened projection on {novelty.components} principal components exceeds {novelty.threshold:.3f}, the
-{config.heads.novelty_percentile:g}th percentile of out-of-fold scores. It fires on
+`in_distribution` is false where the mean squared whitened projection on {novelty.components} principal components
+exceeds {novelty.threshold:.3f}, the {config.heads.novelty_percentile:g}th percentile of out-of-fold scores. It fires on
 
 - fresh phantoms of the training layout (false alarms): {_share(novelty.fresh)}
 {strangers}"""

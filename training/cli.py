@@ -1,14 +1,13 @@
 """`radfuse-train`: the command line of the training half."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from training.bundle import make_bundle
-from training.config import ConfigInvalid, read_config
+from training.config import ConfigError, read_config
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train Radfuse's models.")
 
@@ -28,7 +27,7 @@ def bundle(
     command = f"radfuse-train bundle {config} {out}"
     try:
         result = make_bundle(read_config(config), out, command, processes)
-    except ConfigInvalid as error:
+    except ConfigError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
     typer.echo((out / "card.md").read_text())
@@ -42,4 +41,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

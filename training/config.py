@@ -11,7 +11,7 @@ from service.manifest import Preprocessing, Strict
 from training.views import ViewRanges
 
 
-class ConfigInvalid(ValueError):
+class ConfigError(ValueError):
     """The configuration, or what was asked with it, is wrong."""
 
 
@@ -101,9 +101,9 @@ def read_config(path: Path) -> BundleConfig:
     """Read and check a configuration.
 
     Raises:
-        ConfigInvalid: not TOML, an unknown key, or a value out of range; the message names it.
+        ConfigError: not TOML, an unknown key, or a value out of range; the message names it.
     """
     try:
         return BundleConfig.model_validate(tomllib.loads(path.read_text()))
     except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:
-        raise ConfigInvalid(f"{path.name}: {error}") from error
+        raise ConfigError(f"{path.name}: {error}") from error

@@ -16,7 +16,8 @@ from service.features.vector import FeatureVector
 from service.imaging.preprocess import cut_crop
 from service.manifest import Preprocessing
 from service.radiomics_settings import PRESETS
-from training.phantoms import Layout, Phantom, make_phantom
+from training.layouts import Layout
+from training.phantoms import Phantom, make_phantom
 
 Crops = NDArray[np.float32]
 
@@ -55,9 +56,7 @@ class Cohort:
         return len(self.kinds)
 
 
-def build_cohort(
-    seeds: Iterable[int], recipe: Recipe, layout: Layout, path: Path, processes: int
-) -> Cohort:
+def build_cohort(seeds: Iterable[int], recipe: Recipe, layout: Layout, path: Path, processes: int) -> Cohort:
     """Draw the phantoms of `seeds`, cut their crops into `path` (npy, memory-mapped) and compute radiomics.
 
     Args:
@@ -74,9 +73,9 @@ def build_cohort(
     rows: list[tuple[FeatureVector, str, float]] = []
     work = partial(_make_case, recipe=recipe, layout=layout)
     with tqdm(total=len(chosen), desc="phantoms", unit="case") as progress:
-        for crop, *row in _spread(work, chosen, processes):
+        for crop, vector, kind, volume_mm3 in _spread(work, chosen, processes):
             crops[len(rows)] = crop
-            rows.append((row[0], row[1], row[2]))
+            rows.append((vector, kind, volume_mm3))
             progress.update()
     crops.flush()
     return Cohort(

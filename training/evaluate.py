@@ -66,7 +66,9 @@ def score(features: str, cases: str, labels: Labels, probabilities: Matrix, boot
     return Row(
         features=features,
         cases=cases,
-        balanced_accuracy=_interval(lambda at: balanced_accuracy(labels[at], predicted[at]), len(labels), bootstrap, seed),
+        balanced_accuracy=_interval(
+            lambda at: balanced_accuracy(labels[at], predicted[at]), len(labels), bootstrap, seed
+        ),
         macro_auc=_interval(lambda at: macro_auc(labels[at], probabilities[at]), len(labels), bootstrap, seed),
         recalls=tuple(float((predicted[labels == label] == label).mean()) for label in np.unique(labels)),
     )

@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
+from numpy.typing import NDArray
 
 from service.imaging.geometry import Geometry
-from training.phantoms import Layout, Phantom, make_phantom
+from training.layouts import Layout
+from training.phantoms import Phantom, make_phantom
 
 FOLDER, IMAGE, MASK, TRUTH = "example", "image.nii.gz", "mask.nii.gz", "truth.json"
 
@@ -28,7 +31,7 @@ def write_example(phantom: Phantom, folder: Path) -> None:
     (folder / TRUTH).write_text(json.dumps(phantom.truth.document(), indent=2) + "\n")
 
 
-def _write_nifti(voxels: "np.typing.NDArray[np.generic]", geometry: Geometry, path: Path) -> None:
-    volume = nibabel.Nifti1Image(voxels, geometry.affine)
+def _write_nifti(voxels: NDArray[np.generic], geometry: Geometry, path: Path) -> None:
+    volume: Any = nibabel.Nifti1Image(voxels, geometry.affine)  # type: ignore[no-untyped-call]
     volume.header.set_xyzt_units("mm")
     volume.to_filename(path)

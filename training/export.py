@@ -1,6 +1,7 @@
 """Export an encoder to ONNX and prove that the file computes what torch computes, before anybody relies on it."""
 
 import hashlib
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ PARITY_BATCHES = (1, 2, 5)
 PARITY_LIMIT = 1e-4  # largest |onnx - torch|, of the embedding's standard deviation
 
 
-class ExportFailed(RuntimeError):
+class ExportError(RuntimeError):
     """The exported file is not the network it was made from."""
 
 
@@ -33,14 +34,14 @@ def export_encoder(encoder: Encoder, path: Path, crops: NDArray[np.float32]) -> 
         crops: [N, C, D, D, D], N at least 5, to compare on.
 
     Raises:
-        ExportFailed: the checker's complaints, external data, another signature, or values beyond `PARITY_LIMIT`.
+        ExportError: the checker's complaints, external data, another signature, or values beyond `PARITY_LIMIT`.
     """
     model = to_onnx(encoder, torch.from_numpy(crops[:2].copy()))
     path.write_bytes(model.SerializeToString(deterministic=True))
     check_file(path, encoder)
     parity = measure_parity(encoder, path, crops)
     if not parity <= PARITY_LIMIT:
-        raise ExportFailed(f"ONNX and torch differ by {parity:.2g} of the embedding's std, at most {PARITY_LIMIT:g}")
+        raise ExportError(f"ONNX and torch differ by {parity:.2g} of the embedding's std, at most {PARITY_LIMIT:g}")
     return EncoderPart(
         file=path.name,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -52,11 +53,12 @@ def export_encoder(encoder: Encoder, path: Path, crops: NDArray[np.float32]) -> 
 
 def to_onnx(encoder: Encoder, crops: torch.Tensor) -> onnx.ModelProto:
     """Return the graph `crops` -> `embedding`, traced on a batch of two so that the batch stays free."""
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)  # on torchvision's absence
     with warnings.catch_warnings():
         # The exporter calls parts of torch that torch itself has deprecated.
         warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
         program = torch.onnx.export(
-            encoder.to(memory_format=torch.contiguous_format).eval(),
+            encoder.to(memory_format=torch.contiguous_format).eval(),  # type: ignore[call-overload]
             (crops,),
             dynamo=True,
             opset_version=OPSET,
@@ -66,7 +68,7 @@ def to_onnx(encoder: Encoder, crops: torch.Tensor) -> onnx.ModelProto:
             verbose=False,
         )
     if program is None:
-        raise ExportFailed("torch exported nothing")
+        raise ExportError("torch exported nothing")
     model: onnx.ModelProto = program.model_proto
     _forget_origin(model)
     return model
@@ -76,31 +78,38 @@ def check_file(path: Path, encoder: Encoder) -> None:
     """Check structure, signature and self-containedness of the written file.
 
     Raises:
-        ExportFailed: naming what is wrong.
+        ExportError: naming what is wrong.
     """
     model = onnx.load(path, load_external_data=False)
     try:
         onnx.checker.check_model(model, full_check=True)
     except onnx.checker.ValidationError as error:
-        raise ExportFailed(f"onnx.checker: {error}") from error
+        raise ExportError(f"onnx.checker: {error}") from error
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
-        raise ExportFailed("weights lie outside the file")
+        raise ExportError("weights lie outside the file")
     got = [_shape(value) for value in (*model.graph.input, *model.graph.output)]
     if got[0][0] != INPUT or got[0][1][1] != encoder.channels or isinstance(got[0][1][0], int):
-        raise ExportFailed(f"input {got[0]}, expected {INPUT} [batch, {encoder.channels}, D, H, W]")
+        raise ExportError(f"input {got[0]}, expected {INPUT} [batch, {encoder.channels}, D, H, W]")
     if got[1][0] != OUTPUT or got[1][1][1:] != [encoder.dimension]:
-        raise ExportFailed(f"output {got[1]}, expected {OUTPUT} [batch, {encoder.dimension}]")
+        raise ExportError(f"output {got[1]}, expected {OUTPUT} [batch, {encoder.dimension}]")
 
 
 def measure_parity(
     encoder: Encoder, path: Path, crops: NDArray[np.float32], batches: Sequence[int] = PARITY_BATCHES
 ) -> float:
-    """Return the largest |onnx - torch| over the given batch sizes, in units of the embedding's standard deviation."""
+    """Return the largest |onnx - torch| over the given batch sizes, in units of the embedding's standard deviation.
+
+    Raises:
+        ExportError: the embeddings of different crops are one and the same.
+    """
     session = OnnxEncoder(path, encoder.dimension, device="cpu")
     with torch.inference_mode():
         expected = encoder(torch.from_numpy(np.array(crops))).numpy()
+    deviation = float(expected.std(axis=0).mean())
+    if not deviation > 0:
+        raise ExportError("the encoder gives every crop the same embedding")
     differences = [np.abs(session.embed(np.array(crops[:size])) - expected[:size]).max() for size in batches]
-    return float(max(differences) / expected.std(axis=0).mean())
+    return float(max(differences)) / deviation
 
 
 def _forget_origin(model: onnx.ModelProto) -> None:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from training.config import BundleConfig, Pretraining
 from service.imaging.preprocess import Crop as Crops
+from training.config import BundleConfig, Pretraining
 from training.encoder import Encoder
 from training.method import SimSiam, effective_rank, simsiam_loss, spread, weighted_mean
 from training.views import ViewParams, apply_view, draw_view_params
@@ -32,9 +33,8 @@ class Epoch:
         return self.spread < LEAST_SPREAD
 
 
-def seed_everything(seed: int, threads: int) -> None:
-    """Make a run on the CPU repeatable: seeds, threads and deterministic kernels."""
-    torch.manual_seed(seed)
+def fix_randomness(threads: int) -> None:
+    """Make runs on the CPU repeatable: a fixed number of threads and deterministic kernels."""
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
 
@@ -43,32 +43,45 @@ def pretrain(crops: Crops, config: BundleConfig) -> tuple[Encoder, list[Epoch]]:
     """Train an encoder on unlabelled crops [N, C, D, D, D]; return it in evaluation mode with the epochs' record."""
     settings = config.pretraining
     rng = np.random.default_rng([config.seed, 1])
-    encoder = Encoder(config.input_channels, config.encoder.widths, config.encoder.dimension)
+    encoder = new_encoder(config)
     model = SimSiam(encoder, config.encoder.dimension, settings.width)
     model = model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=settings.learning_rate,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
+        model.parameters(), settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
     )
-    steps = len(crops) // settings.batch
     record = []
-    with tqdm(total=settings.epochs * steps, desc="pretraining", unit="step") as progress:
+    with tqdm(total=settings.epochs * (len(crops) // settings.batch), desc="pretraining", unit="step") as progress:
         for number in range(settings.epochs):
-            losses, z, f = [], torch.empty(0), torch.empty(0)
-            for step, chosen in enumerate(draw_batches(rng, len(crops), settings.batch)):
-                set_learning_rate(optimizer, settings, number + step / steps)
+            losses, spreads = [], []
+            batches = draw_batches(rng, len(crops), settings.batch)
+            for step, chosen in enumerate(batches):
+                set_learning_rate(optimizer, settings, number + step / len(batches))
                 batch = torch.from_numpy(crops[np.sort(chosen)])
                 loss, z = train_step(model, optimizer, batch, draw_pair(rng, len(batch), settings))
                 losses.append(loss)
+                spreads.append(spread(z))
                 progress.update()
-            f = embed(encoder, crops[: settings.batch * 4])
-            encoder.train()
-            record.append(Epoch(number, float(np.mean(losses)), spread(z), effective_rank(f)))
-            progress.set_postfix(loss=f"{record[-1].loss:.3f}", spread=f"{record[-1].spread:.2f}")
-    encoder.eval()
-    return encoder, record
+            rank = effective_rank(embed(encoder, crops[: 4 * settings.batch]))
+            record.append(Epoch(number, float(np.mean(losses)), float(np.mean(spreads)), rank))
+            progress.set_postfix(loss=f"{record[-1].loss:.3f}", spread=f"{record[-1].spread:.2f}", rank=f"{rank:.1f}")
+            if record[-1].collapsed:
+                progress.write(f"epoch {number}: the projections have collapsed (spread {record[-1].spread:.2f})")
+    return encoder.eval(), record
+
+
+def new_encoder(config: BundleConfig) -> Encoder:
+    """Return the network as it is before any training; the seed determines its weights."""
+    torch.manual_seed(config.seed)
+    return Encoder(config.input_channels, config.encoder.widths, config.encoder.dimension)
+
+
+def untrained_encoder(crops: Crops, config: BundleConfig) -> Encoder:
+    """Return the random network with its normalisation fitted to the crops: what pretraining is measured against."""
+    encoder = new_encoder(config).train()
+    with torch.inference_mode():
+        for start in range(0, min(len(crops), 8 * config.pretraining.batch), config.pretraining.batch):
+            encoder(torch.from_numpy(crops[start : start + config.pretraining.batch].copy()))
+    return encoder.eval()
 
 
 def train_step(
@@ -83,7 +96,7 @@ def train_step(
     return float(loss.detach()), first[0].detach()
 
 
-def draw_batches(rng: np.random.Generator, count: int, batch: int) -> "list[np.typing.NDArray[np.intp]]":
+def draw_batches(rng: np.random.Generator, count: int, batch: int) -> list[NDArray[np.intp]]:
     """Return an epoch's batches in random order; the last, incomplete one is left out."""
     order = rng.permutation(count)
     return [order[start : start + batch] for start in range(0, count - batch + 1, batch)]
@@ -104,8 +117,12 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, settings: Pretraining, e
 
 
 def embed(encoder: Encoder, crops: Crops, batch: int = 64) -> Tensor:
-    """Return the frozen embeddings [N, dimension] of crops, in evaluation mode."""
+    """Return the frozen embeddings [N, dimension] of crops; the encoder is left in the mode it was in."""
+    training = encoder.training
     encoder.eval()
     with torch.inference_mode():
-        parts = [encoder(torch.from_numpy(crops[start : start + batch].copy())) for start in range(0, len(crops), batch)]
+        parts = [
+            encoder(torch.from_numpy(crops[start : start + batch].copy())) for start in range(0, len(crops), batch)
+        ]
+    encoder.train(training)
     return torch.cat(parts)

@@ -10,6 +10,7 @@ from service import broker
 from service.api.catalogue import Catalogue
 from service.api.keyring import KeyRing
 from service.api.metrics import Metrics
+from service.api.waiting import Waiters
 from service.config import Settings
 from service.ledger import Ledger
 from service.storage import Storage
@@ -26,6 +27,7 @@ class Context:
     keys: KeyRing
     metrics: Metrics
     broker: redis.Redis
+    waiters: Waiters
 
 
 def open_context(settings: Settings) -> Context:
@@ -41,6 +43,7 @@ def open_context(settings: Settings) -> Context:
         keys=KeyRing(ledger),
         metrics=Metrics(ledger),
         broker=broker.connect(settings.broker_url),
+        waiters=Waiters(),
     )
 
 

@@ -137,8 +137,8 @@ class Client:
 
     def models(self) -> list[dict[str, Any]]:
         """Return the documents of the installed models."""
-        items: list[dict[str, Any]] = self._get("/models", {})["items"]
-        return items
+        documents: list[dict[str, Any]] = self._send(lambda: self._http.get("/models")).json()
+        return documents
 
     def check(self) -> None:
         """Make sure, without trying again, that something answers.

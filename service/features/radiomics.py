@@ -89,8 +89,9 @@ def _extractor(settings: RadiomicsSettings) -> Any:
 
 
 def _wide_bins(options: dict[str, Any]) -> dict[str, Any]:
-    # PyRadiomics computes bin edges in the image's own type: with an integer width, 8-bit voxels near 255 and
-    # 16-bit voxels near 32767 wrap around since NumPy 2. A float gives the same edges without that.
+    # PyRadiomics computes bin edges in the image's own type. With an integer width they wrap around since NumPy 2
+    # where the region spans (nearly) the whole range of a small type, 8-bit images above all. A float width gives
+    # the same edges without that.
     return options | {"binWidth": float(options["binWidth"])} if "binWidth" in options else options
 
 

@@ -21,7 +21,10 @@ MEMBER_BYTES: Final = 256 * 1024**2  # no single-frame image is larger
 ENTRY_BYTES: Final = 1024  # of the central directory, per member: 46, a name and extra fields
 END: Final = struct.Struct("<4s4H2LH")  # end of central directory record
 LONGEST_COMMENT: Final = 65535
-DAMAGED: Final = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+DAMAGED: Final = (
+    ArithmeticError, EOFError, LookupError, NotImplementedError, RuntimeError, ValueError,
+    struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 # Files that macOS adds beside every other one: AppleDouble and the Finder's folder settings.
 LITTER: Final = (b"\x00\x05\x16\x07", b"\x00\x00\x00\x01Bud1")
 
@@ -37,9 +40,9 @@ def read_members(path: Path, limits: Limits) -> Iterator[bytes]:
     left = limits.decoded_bytes
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
+            members = [member for member in archive.infolist() if not member.filename.endswith("/")]
             for member in members:
-                _check_member(member)
+                _check_member(member, path.stat().st_size)
             for member in members:
                 content = _read_member(archive, member, min(left, MEMBER_BYTES), limits)
                 left -= len(content)
@@ -69,7 +72,9 @@ def _check_directory(path: Path, limits: Limits) -> None:
         raise _too_many(count, limits)
 
 
-def _check_member(member: zipfile.ZipInfo) -> None:
+def _check_member(member: zipfile.ZipInfo, archive_bytes: int) -> None:
+    if not 0 <= member.header_offset < archive_bytes:
+        raise UnreadableImage("the zip is damaged")
     if member.flag_bits & 1:
         raise UnreadableImage("the zip is encrypted")
     if stat.S_ISLNK(member.external_attr >> 16):

@@ -20,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 import pydicom
 from pydicom import uid
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
 
 from service.errors import TooLarge, UnreadableImage, UnusableImage
@@ -39,10 +39,11 @@ MODALITIES: Final = {
 }
 DEFLATED: Final = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1")  # whole data sets; single frames
 PARSER_ERRORS: Final = (
-    ArithmeticError, AttributeError, EOFError, InvalidDicomError, LookupError, RuntimeError, TypeError, ValueError,
-    struct.error, zlib.error,
+    ArithmeticError, AttributeError, BytesLengthException, EOFError, InvalidDicomError, LookupError, RuntimeError,
+    TypeError, ValueError, struct.error, zlib.error,
 )  # fmt: skip
 SLICE_BYTES: Final = 256 * 1024**2
+LARGEST: Final = 1e9  # number in a geometry or rescale attribute
 
 
 def read_series(paths: Sequence[Path], limits: Limits) -> Image:
@@ -218,7 +219,7 @@ def _slice(dataset: Any, rows: int, columns: int) -> Slice:
 def _numbers(dataset: Any, keyword: str, count: int) -> Any:
     with _quietly(f"the DICOM attribute {keyword} is missing or does not hold {count} numbers"):
         numbers = np.array(dataset[keyword].value, dtype=np.float64).reshape(-1)
-        if numbers.size != count or not np.isfinite(numbers).all():
+        if numbers.size != count or not np.all(np.abs(numbers) < LARGEST):  # NaN is not below it either
             raise ValueError
     return numbers
 

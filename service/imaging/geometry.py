@@ -13,6 +13,7 @@ Affine = NDArray[np.float64]
 Shape = tuple[int, int, int]
 
 ORTHOGONAL_TOLERANCE: Final = 1e-3  # largest |cosine| between two axes
+FARTHEST_MM: Final = 1e9  # no affine holds a larger number; this keeps every product of two finite
 MATCH_TOLERANCE: Final = 0.01  # farthest two corners may lie apart, in units of the smallest voxel edge
 
 
@@ -113,13 +114,15 @@ def _check_affine(affine: Affine) -> None:
     finite = np.isfinite(affine)
     if not finite.all():
         raise UnusableImage(f"{int((~finite).sum())} of the affine's 16 numbers are not finite")
+    if np.abs(affine).max() > FARTHEST_MM:
+        raise UnusableImage(f"the affine holds a number beyond {FARTHEST_MM:g} mm")
     if not np.array_equal(affine[3], [0, 0, 0, 1]):
         raise UnusableImage("the affine's last row is not 0 0 0 1")
     lengths = np.array([_length(affine[:3, axis]) for axis in range(3)])
     if not np.all((lengths > 1e-6) & (lengths < 1e6)):
         raise UnusableImage(
             f"voxel edges of {', '.join(f'{edge:.4g}' for edge in lengths)} mm: expected above 1e-6 and below 1e6 mm",
-            spacing_mm=[float(f"{edge:.6g}") if np.isfinite(edge) else None for edge in lengths],
+            spacing_mm=[float(f"{edge:.6g}") for edge in lengths],
         )
     unit = affine[:3, :3] / lengths
     cosine = float(np.abs(unit.T @ unit - np.eye(3)).max())

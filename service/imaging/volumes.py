@@ -55,12 +55,13 @@ def read_labels(path: Path, limits: Limits) -> LabelMap:
 def read_header(path: Path, limits: Limits) -> Header:
     """Read the header of a volume file and check its size against the limits."""
     kind = sniff(path)
-    if kind in (Format.NIFTI, Format.NIFTI_GZIP):
-        return read_nifti_header(path, limits, wrapped=kind is Format.NIFTI_GZIP)
-    if kind is Format.NRRD:
-        return read_nrrd_header(path, limits)
-    if kind is Format.METAIMAGE:
-        return read_metaimage_header(path, limits)
+    with np.errstate(all="ignore"):  # a forged number that overflows becomes infinite, and Geometry refuses it
+        if kind in (Format.NIFTI, Format.NIFTI_GZIP):
+            return read_nifti_header(path, limits, wrapped=kind is Format.NIFTI_GZIP)
+        if kind is Format.NRRD:
+            return read_nrrd_header(path, limits)
+        if kind is Format.METAIMAGE:
+            return read_metaimage_header(path, limits)
     raise UnreadableImage(f"got a {kind.value} file where one volume file (NIfTI, NRRD or .mha) is expected")
 
 

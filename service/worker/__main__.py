@@ -5,7 +5,7 @@ import sys
 import threading
 from typing import Any
 
-from celery import Celery, signals
+from celery import Celery, bootsteps, signals
 from celery.utils.sysinfo import cpu_budget
 from celery.worker.request import Request
 
@@ -20,6 +20,7 @@ from service.worker.memory import forbid_core_dumps
 # What stops a worker must wait longer than this before it kills.
 GRACE_SECONDS = 20.0
 READY_SECONDS = 120.0
+REAP_SECONDS = 0.25
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -57,6 +58,22 @@ class KeptRequest(Request):  # type: ignore[misc]
         return super().on_failure(exc_info, send_failed_event, return_ok)
 
 
+class Reaper(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Looks for dead children often.
+
+    Celery hears of a death before the kernel lets it collect the child, misses it then and looks again only 5 s later.
+    """
+
+    requires = frozenset({"celery.worker.components:Pool"})
+    timer: Any = None
+
+    def register_with_event_loop(self, worker: Any, hub: Any) -> None:
+        """Set the timer; called anew after every loss of the broker."""
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer = hub.call_repeatedly(REAP_SECONDS, worker.pool.maintain_pool)
+
+
 def threads_per_child(workers: int) -> int:
     """Share the processors that this process may use, by affinity and by the container's quota."""
     return max(1, int(cpu_budget().count) // workers)
@@ -67,6 +84,7 @@ def create_worker(values: Settings, keeper: Keeper, threads: int) -> Any:
     application: Celery = broker.app()
     application.conf.worker_proc_alive_timeout = READY_SECONDS
     KeptRequest.keeper = keeper
+    application.steps["worker"].add(Reaper)
     application.task(child.run, name=broker.TASK, Request=KeptRequest, typing=False)
 
     def set_up_log(**_: Any) -> None:

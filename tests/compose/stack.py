@@ -36,41 +36,57 @@ class Stack:
         self.project = f"radfuse-test-{os.getpid()}"
         self.published = f"127.0.0.1:{free_port()}"
         self.url = f"http://{self.published}"
+        self._complaints = ""
         self._environment = os.environ | SHORT_LEASES | {"RADFUSE_PUBLISH": self.published}
 
-    def compose(self, *arguments: str, seconds: float = COMMAND_SECONDS) -> str:
-        """Run a compose command; returns its standard output."""
-        return self._run([*COMPOSE, "-p", self.project, *arguments], seconds)
+    def compose(self, *arguments: str, seconds: float = COMMAND_SECONDS) -> None:
+        """Run a compose command. Callers look at what it brought about.
+
+        Its exit status is not enough, and with some engines it is too much: a health check that fails while its
+        container is still starting can make the whole command fail.
+        """
+        answer = self._run([*COMPOSE, "-p", self.project, *arguments], seconds)
+        self._complaints = answer.stderr[-4000:] if answer.returncode else ""
 
     def exec(self, service: str, *command: str) -> str:
-        """Run a command in the container of a service."""
-        return self.compose("exec", "-T", service, *command)
+        """Run a command in the container of a service; returns its standard output."""
+        return self._engine("exec", self.container(service), *command)
+
+    def logs(self, service: str) -> str:
+        """Return all that the container of a service has written."""
+        answer = self._run([engine(), "logs", self.container(service)], COMMAND_SECONDS)
+        return answer.stdout + answer.stderr
 
     def inspect(self, service: str) -> dict[str, Any]:
         """Return what the engine knows of the container of a service."""
+        return dict(json.loads(self._engine("inspect", self.container(service)))[0])
+
+    def container(self, service: str) -> str:
+        """Return the id of the one container of a service."""
         labels = {"project": self.project, "service": service}
-        filters = [
-            part for key, value in labels.items() for part in ("--filter", f"label=com.docker.compose.{key}={value}")
-        ]
-        ids = self._run([engine(), "ps", "-aq", *filters], COMMAND_SECONDS).split()
-        assert len(ids) == 1, f"{service} should have one container"
-        return dict(json.loads(self._run([engine(), "inspect", ids[0]], COMMAND_SECONDS))[0])
+        filters = [f"--filter=label=com.docker.compose.{name}={value}" for name, value in labels.items()]
+        (container,) = self._engine("ps", "-aq", *filters).split()
+        return container
 
     def kill(self, service: str) -> None:
         """Kill a container without warning."""
-        self.compose("kill", "-s", "SIGKILL", service)
+        self._engine("kill", "--signal", "KILL", self.container(service))
 
     def wait_until_ready(self) -> None:
         """Return when /readyz is content."""
-        wait_for(lambda: httpx.get(f"{self.url}/readyz", timeout=10).status_code == 200, READY_SECONDS, "/readyz")
+        what = f"/readyz; compose said: {self._complaints}"
+        wait_for(lambda: httpx.get(f"{self.url}/readyz", timeout=10).status_code == 200, READY_SECONDS, what)
 
-    def _run(self, command: list[str], seconds: float) -> str:
-        finished = subprocess.run(
+    def _engine(self, *arguments: str) -> str:
+        answer = self._run([engine(), *arguments], COMMAND_SECONDS)
+        if answer.returncode:
+            pytest.fail(f"{shlex.join(answer.args)} ended with {answer.returncode}:\n{answer.stderr[-4000:]}")
+        return answer.stdout
+
+    def _run(self, command: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             command, cwd=REPOSITORY, env=self._environment, capture_output=True, text=True, timeout=seconds, check=False
         )
-        if finished.returncode:
-            pytest.fail(f"{shlex.join(command)} ended with {finished.returncode}:\n{finished.stderr[-4000:]}")
-        return finished.stdout
 
 
 class Caller:

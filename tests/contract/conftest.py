@@ -2,9 +2,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.bundle_builder import write_bundle
 from tests.serving import Service, make_settings, serving
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quiet_log() -> Iterator[None]:
+    """The server runs in a thread of the test's process: its log lines belong to no test."""
+    structlog.configure(
+        logger_factory=structlog.ReturnLoggerFactory(), processors=[lambda _logger, _method, event: event]
+    )
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -116,3 +116,20 @@ def test_truncated_and_damaged_archives_are_refused(tmp_path):
     wrong[60] ^= 255
     with pytest.raises(UnreadableImage, match="damaged"):
         members(tmp_path / "f", bytes(wrong))
+
+
+def test_nameless_members_and_impossible_offsets_are_handled(tmp_path):
+    content = bytearray(zip_bytes({"a": b"x"}))
+    directory = content.index(b"PK\x01\x02")
+    nameless = bytearray(content)
+    nameless[directory + 46] = 0
+    with pytest.raises(UnreadableImage, match="damaged"):
+        members(tmp_path / "f", bytes(nameless))
+    struct.pack_into("<L", content, directory + 42, 2**31)
+    with pytest.raises(UnreadableImage, match="damaged"):
+        members(tmp_path / "f", bytes(content))
+    end = content.rindex(b"PK\x05\x06")
+    struct.pack_into("<L", content, directory + 42, 0)
+    struct.pack_into("<L", content, end + 16, directory + 50)
+    with pytest.raises(UnreadableImage, match="damaged"):
+        members(tmp_path / "f", bytes(content))

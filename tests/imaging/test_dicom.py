@@ -167,15 +167,15 @@ def test_missing_slice_is_refused_with_its_position(tmp_path):
 
 
 def test_spacing_may_vary_by_one_percent_and_no_more(tmp_path):
-    assert read_series(moved(tmp_path / "a", lambda at, k: at + [0, 0, 0.012 * (k % 2)]), LIMITS)
+    assert read_series(moved(tmp_path / "a", lambda at, k: np.add(at, [0, 0, 0.012 * (k % 2)])), LIMITS)
     with pytest.raises(IrregularSeries, match="unevenly spaced"):
-        read_series(moved(tmp_path / "b", lambda at, k: at + [0, 0, 0.05 * (k % 3 == 0)]), LIMITS)
+        read_series(moved(tmp_path / "b", lambda at, k: np.add(at, [0, 0, 0.05 * (k % 3 == 0)])), LIMITS)
 
 
 def test_gantry_tilt_is_refused_with_its_angle(tmp_path):
     tilt = np.tan(np.radians(12))
     with pytest.raises(IrregularSeries, match=r"12\.00 degrees \(gantry tilt\?\)") as refusal:
-        read_series(moved(tmp_path / "s", lambda at, k: at + [0, k * 2.5 * tilt, 0]), LIMITS)
+        read_series(moved(tmp_path / "s", lambda at, k: np.add(at, [0, k * 2.5 * tilt, 0])), LIMITS)
     assert refusal.value.facts["drift_mm"][1] == pytest.approx(2.5 * tilt, abs=1e-3)
 
 

@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 
-from service.errors import TooLarge, UnreadableImage
+from service.errors import TooLarge, UnreadableImage, UnusableImage
 from service.imaging.guard import Limits
 from service.imaging.volumes import read_volume
 from tests.build import build_image, write_mha, write_nifti, write_nifti_array, write_nrrd
@@ -148,4 +148,12 @@ def test_impossible_nifti_fields_are_refused(tmp_path, field, value):
 def test_impossible_number_of_dimensions_is_refused(tmp_path, count):
     path = write_nifti(tmp_path / "f", build_image(), change=lambda header: header["dim"].__setitem__(0, count))
     with pytest.raises(UnreadableImage, match="expected 1 to 7"):
+        read_volume(path, LIMITS)
+
+
+def test_affine_beyond_any_patient_is_refused_without_overflow(tmp_path):
+    path = write_nifti(
+        tmp_path / "f", build_image(), version=2, change=lambda header: header["srow_x"].__setitem__(0, 1e300)
+    )
+    with pytest.raises(UnusableImage, match="beyond 1e\\+09 mm"):
         read_volume(path, LIMITS)

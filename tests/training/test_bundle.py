@@ -15,9 +15,10 @@ from service.pipeline import extract
 from training import example
 from training.bundle import make_bundle
 from training.cli import app
-from training.config import ConfigInvalid, read_config
+from training.config import ConfigError, read_config
 from training.dataset import Recipe, build_cohort
-from training.phantoms import KINDS, LUNG, SMALL, make_phantom
+from training.layouts import LUNG, SMALL
+from training.phantoms import KINDS, make_phantom
 
 TINY = Path(__file__).with_name("tiny.toml")
 
@@ -100,7 +101,7 @@ def test_the_cache_of_training_holds_the_very_crops_of_the_pipeline(bundles, tmp
 
 
 def test_a_folder_of_another_name_is_refused_before_anything_is_done(tmp_path):
-    with pytest.raises(ConfigInvalid, match="tiny-ct"):
+    with pytest.raises(ConfigError, match="tiny-ct"):
         make_bundle(read_config(TINY), tmp_path / "other", "a command")
     assert not (tmp_path / "other").exists()
 

@@ -4,7 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training.phantoms import FREQUENCIES, KINDS, LUNG, OFF_ORGAN, SMALL, UNDEREXPOSED, make_cohort, make_phantom
+from training.layouts import LUNG, OFF_ORGAN, SMALL, UNDEREXPOSED
+from training.phantoms import FREQUENCIES, KINDS, make_cohort, make_phantom
 
 CLEAN = replace(SMALL, noise_hu=(0.0, 0.0), vessels=(0, 0), wall_probability=0.0)
 

@@ -156,16 +156,16 @@ def test_a_job_whose_worker_is_killed_succeeds_at_the_second_attempt(
 
 
 def test_a_cancelled_jobs_child_is_killed(installation: Installation) -> None:
-    job_id = submit_large(installation)
+    slow = to_bytes(lambda path: write_nifti(path, build_mask(LARGE, radius_mm=40)))
+    job_id = installation.submit(LARGE_IMAGE, slow, preset="full")
     installation.wait_for(job_id, JobState.RUNNING)
     (child,) = installation.children()
-    time.sleep(2)
 
     installation.ledger.remove_job(job_id, "local")
     installation.storage.delete(job_id)
 
-    psutil.wait_procs([child], 3)
-    assert not child.is_running()
+    _, alive = psutil.wait_procs([child], 5)
+    assert alive == []
     follower = installation.submit(IMAGE, MASK)
     assert installation.wait_for(follower).state is JobState.SUCCEEDED
     assert installation.job(job_id).state is JobState.CANCELLED

@@ -60,7 +60,7 @@ async def submit_case(
     job = await take_in(request, context, caller.owner, idempotency_key)
     wait = preferred_wait(prefer)
     if wait is not None:
-        job = await wait_for_end(request, context, job, wait)
+        job = await wait_for_end(request, context.ledger, context.waiters, job, wait)
     answer = await to_thread.run_sync(_answer_json, context, job)
     answer.status_code = 200 if wait is not None and job.state.terminal else 202
     answer.headers["Location"] = f"/features/{job.id}"
@@ -102,7 +102,7 @@ async def fetch_case(
     job = await to_thread.run_sync(context.ledger.find_job, job_id, caller.owner)
     wait = preferred_wait(prefer)
     if wait is not None:
-        job = await wait_for_end(request, context, job, wait)
+        job = await wait_for_end(request, context.ledger, context.waiters, job, wait)
     render = _answer_csv if media_type == CSV else _answer_json
     return _note_wait(await to_thread.run_sync(render, context, job, if_none_match), wait)
 
