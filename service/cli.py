@@ -113,6 +113,10 @@ def extract(  # noqa: PLR0917  # one parameter per option
     roi: Annotated[str | None, typer.Option(help="Which label, where the mask holds several; `all` for each.")] = None,
     case_id: Annotated[str | None, typer.Option(help="Your pseudonym for the case.")] = None,
     resample_mask: Annotated[bool, typer.Option("--resample-mask", help="Take a mask on another grid.")] = False,
+    stored_axes: Annotated[
+        bool,
+        typer.Option("--stored-axes", help="Radiomics along the file's own axes, as PyRadiomics on the file gives."),
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write all features to a .csv or .json file.")
     ] = None,
@@ -134,6 +138,7 @@ def extract(  # noqa: PLR0917  # one parameter per option
         radiomics=Path(radiomics) if radiomics and Path(radiomics).is_file() else radiomics,
         case_id=case_id,
         resample_mask=resample_mask,
+        radiomics_axes="stored" if stored_axes else "canonical",
     )
     document = _extract_here(submission) if local else _extract_there(submission, url or read_settings().url, key)
     print_result(console, document)

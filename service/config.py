@@ -21,7 +21,8 @@ PREFIX = "RADFUSE_"
 MIB = 1024**2
 GIB = 1024**3
 SECRETS_DIR = "RADFUSE_SECRETS_DIR"
-# ONNX Runtime's builds send usage data to their maker unless told not to; nothing may leave a machine with patients' data.
+# ONNX Runtime's builds send usage data to their maker unless told not to. Nothing may leave a machine that
+# holds patients' data.
 NO_TELEMETRY = {"ORT_DISABLE_TELEMETRY": "1"}
 # Read by the command line and the Python client, not by the service.
 CLIENT_VARIABLES = {

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from service.manifest import Strict
+from service.radiomics_settings import Axes
 
 
 class JobState(StrEnum):
@@ -56,6 +57,7 @@ class JobRequest(Strict):
     preset: str | None = None
     parameters: dict[str, Any] | None = Field(None, description="a checked PyRadiomics parameter document")
     resample_mask: bool = False
+    radiomics_axes: Axes = "canonical"
     files: tuple[Upload, ...]
 
     def fingerprint(self, case_id: str | None) -> str:

@@ -35,7 +35,7 @@ def extract_locally(submission: Submission, settings: Settings, on_stage: Callab
     began = time.perf_counter()
     case = _read_case(submission, manifest, settings)
     reading = round(time.perf_counter() - began, 6)
-    document = extract(case, bundle, radiomics, on_stage).document()
+    document = extract(case, bundle, radiomics, on_stage, submission.radiomics_axes).document()
     seconds = document["provenance"]["seconds"]
     document["provenance"]["seconds"] = {Stage.READING.value: reading, **seconds}
     return {"case_id": submission.case_id, "status": "succeeded", **document}

@@ -25,7 +25,7 @@ FIELDS = frozenset(
 )
 # Other libraries speak below this level only of themselves, and of others' data.
 LIBRARIES_LEVEL = logging.WARNING
-LIBRARIES = ("celery", "kombu", "uvicorn", "alembic", "sqlalchemy", "asyncio", "fastapi")
+LIBRARIES = ("celery", "kombu", "multiprocessing", "uvicorn", "alembic", "sqlalchemy", "asyncio", "fastapi")
 MOST_FRAMES = 12
 
 
@@ -91,6 +91,9 @@ class _LibraryHandler(logging.Handler):
     """Turns the standard library's log records into lines of ours."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.name == "py.warnings":
+            _tell_warning(record)
+            return
         fields: dict[str, Any] = {"logger": record.name, "where": f"{record.filename}:{record.lineno}"}
         # Without arguments the text may have been put together already, with data in it.
         if record.args and isinstance(record.msg, str) and record.name.partition(".")[0] in LIBRARIES:
@@ -100,3 +103,9 @@ class _LibraryHandler(logging.Handler):
         level = record.levelname.lower()
         method = level if level in ("debug", "info", "warning", "error", "critical") else "warning"
         getattr(structlog.get_logger(), method)("library", **fields)
+
+
+def _tell_warning(record: logging.LogRecord) -> None:
+    """Keep a warning's place and class: it was put together as `path:line: Class: text`."""
+    place, _, rest = record.getMessage().partition(": ")
+    structlog.get_logger().warning("warning", where=Path(place).name, error=rest.partition(":")[0])

@@ -17,8 +17,9 @@ from service.features.radiomics import compute_radiomics
 from service.features.vector import FeatureVector
 from service.heads import Prediction
 from service.imaging.case import Case, Mask
+from service.imaging.orientation import as_stored
 from service.imaging.preprocess import cut_crop
-from service.radiomics_settings import RadiomicsSettings
+from service.radiomics_settings import Axes, RadiomicsSettings
 
 ENGINE: Final = "pyradiomics"
 
@@ -95,6 +96,7 @@ def extract(
     bundle: ModelBundle,
     settings: RadiomicsSettings | None = None,
     on_stage: Callable[[Stage], None] = _tell_nobody,
+    axes: Axes = "canonical",
     clock: Callable[[], float] = time.perf_counter,
 ) -> Result:
     """Describe every region of a case with radiomics and an embedding, and predict from both.
@@ -107,6 +109,8 @@ def extract(
         settings: the caller's radiomics settings; the bundle's own where None. Predictions are made from the
             bundle's own settings in any case.
         on_stage: called as each stage begins.
+        axes: "canonical" gives equal features for one acquisition however its file stores it; "stored" gives the
+            radiomics that PyRadiomics computes on the file itself. Embedding and predictions are always canonical.
         clock: seconds, for the time spent in each stage.
 
     Raises:
@@ -118,8 +122,9 @@ def extract(
     log = _Log(on_stage, clock, notes=list(case.notes))
     wanted = settings or bundle.settings
     with log.stage(Stage.RADIOMICS):
-        radiomics = [_radiomics(case, mask, bundle, wanted) for mask in case.masks]
-        known = radiomics if wanted.covers(bundle.settings) else _radiomics_of_bundle(case, bundle, log)
+        radiomics = [_radiomics(case, mask, bundle, wanted, axes) for mask in case.masks]
+        reusable = axes == "canonical" and wanted.covers(bundle.settings)
+        known = radiomics if reusable else _radiomics_of_bundle(case, bundle, log)
     with log.stage(Stage.ENCODER):
         embeddings = [_embedding(case, mask, bundle) for mask in case.masks]
         device = bundle.encoder.provider
@@ -152,19 +157,19 @@ def _check_fit(case: Case, bundle: ModelBundle) -> None:
             )
 
 
-def _radiomics(case: Case, mask: Mask, bundle: ModelBundle, settings: RadiomicsSettings) -> FeatureVector:
+def _radiomics(case: Case, mask: Mask, bundle: ModelBundle, settings: RadiomicsSettings, axes: Axes) -> FeatureVector:
     channels = bundle.manifest.channels
-    return FeatureVector.concatenate(
-        [
-            compute_radiomics(case.images[channel], mask, settings).prefixed(channel_prefix(channel, channels))
-            for channel in channels
-        ]
-    )
+    parts = []
+    for channel in channels:
+        image = case.images[channel]
+        pair = as_stored(image, mask) if axes == "stored" else (image, mask)
+        parts.append(compute_radiomics(*pair, settings).prefixed(channel_prefix(channel, channels)))
+    return FeatureVector.concatenate(parts)
 
 
 def _radiomics_of_bundle(case: Case, bundle: ModelBundle, log: _Log) -> list[FeatureVector]:
-    log.notes.append("predictions use the model's own radiomics settings, computed beside the ones asked for")
-    return [_radiomics(case, mask, bundle, bundle.settings) for mask in case.masks]
+    log.notes.append("predictions use the model's own radiomics, computed beside what was asked for")
+    return [_radiomics(case, mask, bundle, bundle.settings, "canonical") for mask in case.masks]
 
 
 def _embedding(case: Case, mask: Mask, bundle: ModelBundle) -> FeatureVector:

@@ -16,7 +16,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Any, Final, Literal, NoReturn, TypeAlias
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -30,6 +30,7 @@ MAX_BYTES: Final = 64 * 1024
 MAX_DEPTH: Final = 6
 
 Document: TypeAlias = dict[str, Any]
+Axes: TypeAlias = Literal["canonical", "stored"]  # along which radiomics are computed; see `imaging.orientation`
 
 
 class RadiomicsSettings(BaseModel):

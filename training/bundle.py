@@ -72,7 +72,7 @@ class Described:
         return np.concatenate([self.cohort.radiomics, self.embeddings], axis=1)
 
 
-def make_bundle(config: BundleConfig, out: Path, command: str, processes: int = 2) -> Result:
+def make_bundle(config: BundleConfig, out: Path, processes: int = 2) -> Result:
     """Make the bundle of `config` in the folder `out` and return what it says of its own example.
 
     Equal configurations give equal files on one kind of CPU. A bundle already in `out` stays in use until the new
@@ -81,7 +81,6 @@ def make_bundle(config: BundleConfig, out: Path, command: str, processes: int = 
     Args:
         config: what to make.
         out: the bundle's folder, named after the bundle.
-        command: how to reproduce it, for the card.
         processes: to share the phantoms among.
 
     Raises:
@@ -103,7 +102,7 @@ def make_bundle(config: BundleConfig, out: Path, command: str, processes: int = 
         head, findings = fit_head(described, epochs, config)
         (made / HEAD).write_text(head.model_dump_json(indent=1) + "\n")
         (made / RADIOMICS).write_text(yaml.safe_dump(PRESETS[config.radiomics].document(), sort_keys=False))
-        (made / CARD).write_text(write_card(config, findings, command))
+        (made / CARD).write_text(write_card(config, findings))
         (made / FILE_NAME).write_text(write_manifest(config, made, part).model_dump_json(indent=1) + "\n")
         extract_example(made)
         replace_folder(made, out)

@@ -31,10 +31,10 @@ class Findings:
     cross_entropy: float  # of the fused head on fresh phantoms, nats, class-balanced
 
 
-def write_card(config: BundleConfig, findings: Findings, command: str) -> str:
+def write_card(config: BundleConfig, findings: Findings) -> str:
     """Return the card as Markdown."""
     parts = (_what(config), _training(config, findings), _table(findings.rows), _novelty(findings, config))
-    return "\n\n".join((*parts, _limits(), _reproduce(config, command))) + "\n"
+    return "\n\n".join((*parts, _limits(), _reproduce(config))) + "\n"
 
 
 def _what(config: BundleConfig) -> str:
@@ -115,7 +115,7 @@ Anything about a patient. Real lungs, scanners, readers' outlines and lesions va
 the numbers above say how well the software works on its own synthetic data and nothing more."""
 
 
-def _reproduce(config: BundleConfig, command: str) -> str:
+def _reproduce(config: BundleConfig) -> str:
     return f"""## To reproduce
 
-`{command}`, on the CPU. Seed {config.seed}; the configuration's SHA-256 is `{config.sha256()}`."""
+`{config.about.command}`, on the CPU. Seed {config.seed}; the configuration's SHA-256 is `{config.sha256()}`."""

@@ -24,9 +24,8 @@ def bundle(
     processes: Annotated[int, typer.Option(min=1, help="processes that draw phantoms")] = 2,
 ) -> None:
     """Make a model bundle, from nothing to a folder that the service loads."""
-    command = f"radfuse-train bundle {config} {out}"
     try:
-        result = make_bundle(read_config(config), out, command, processes)
+        result = make_bundle(read_config(config), out, processes)
     except ConfigError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error

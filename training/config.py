@@ -22,6 +22,7 @@ class About(Strict):
     version: str
     summary: str
     licence: str
+    command: str = Field(description="that makes the bundle anew")
     channel: str = "ct"
 
 

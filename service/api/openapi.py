@@ -1,12 +1,12 @@
 """What FastAPI cannot derive for the OpenAPI document: the multipart form, every error, and examples."""
 
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from service.api.problems import MEDIA_TYPE
-from service.api.schemas import Problem
+from service.api.schemas import JobDocument, Problem
 from service.errors import (
     BodyTooLarge,
     DiskFull,
@@ -24,6 +24,7 @@ from service.errors import (
     UnsupportedMedia,
     UploadStalled,
 )
+from service.radiomics_settings import Axes
 
 Extra: TypeAlias = dict[Any, Any]
 
@@ -167,7 +168,8 @@ _LOCATION: Extra = {"Location": _header("`/features/{id}`")}
 
 def _job_answer(description: str, headers: Extra, **examples: Extra) -> Extra:
     values = {name: {"value": value} for name, value in examples.items()}
-    return {"description": description, "headers": headers, "content": {"application/json": {"examples": values}}}
+    content = {"application/json": {"examples": values}}
+    return {"model": JobDocument, "description": description, "headers": headers, "content": content}
 
 
 _TEXT: Extra = {"type": "string"}
@@ -209,6 +211,13 @@ _FORM: Extra = {
             "description": "Your pseudonym for the case, 1 to 128 printable characters.",
             "maxLength": 128,
             "examples": ["case-7"],
+        },
+        "radiomics_axes": _TEXT
+        | {
+            "description": "`canonical` (left, posterior, superior): one acquisition gives one vector however its file "
+            "stores it. `stored`: radiomics as PyRadiomics computes them on the file itself, along its own axes.",
+            "enum": list(get_args(Axes)),
+            "default": "canonical",
         },
         "resample_mask": {
             "description": "Resample a mask on another grid by nearest neighbour; the result's notes say so.",
@@ -256,7 +265,6 @@ SUBMIT: Extra = {
         ),
     },
 }
-SUBMIT["responses"][200]["model"] = None
 LIST: Extra = {
     "responses": {
         200: {"headers": {"Link": _header('The next page, `rel="next"`.')}},

@@ -1,13 +1,14 @@
 """From the fields of a form to a checked `JobRequest`: which model, which channels, which radiomics settings."""
 
 from collections.abc import Mapping
+from typing import cast, get_args
 
 from service.api.catalogue import Listed
 from service.api.uploads import Form
 from service.errors import InvalidField
 from service.job import JobRequest, Upload
 from service.manifest import Manifest
-from service.radiomics_settings import PRESETS, parse_parameters
+from service.radiomics_settings import PRESETS, Axes, parse_parameters
 
 TEXT_LENGTH = 128
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -35,6 +36,7 @@ def build_request(form: Form, models: Mapping[str, Listed]) -> JobRequest:
         preset=preset,
         parameters=None if form.parameters is None else parse_parameters(form.parameters).document(),
         resample_mask=_read_boolean("resample_mask", form.texts.get("resample_mask", "false")),
+        radiomics_axes=_read_axes(form.texts.get("radiomics_axes", "canonical")),
         files=tuple(_name_channel(upload, manifest) for upload in form.files),
     )
 
@@ -115,6 +117,15 @@ def _name_channel(upload: Upload, manifest: Manifest) -> Upload:
     if upload.role == "image" and upload.channel is None:
         return upload.model_copy(update={"channel": manifest.channels[0]})
     return upload
+
+
+def _read_axes(text: str) -> Axes:
+    for axes in get_args(Axes):
+        if text == axes:
+            return cast(Axes, axes)
+    raise InvalidField(
+        f"radiomics_axes: expected {' or '.join(get_args(Axes))}", field="radiomics_axes", known=list(get_args(Axes))
+    )
 
 
 def _read_boolean(name: str, text: str) -> bool:

@@ -13,6 +13,7 @@ import httpx
 from service.client.form import Images, Part, Submission, collect_files, collect_images
 from service.client.result import FeatureVectorResult
 from service.errors import Refused, ServiceUnreachable
+from service.radiomics_settings import Axes
 
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
 TERMINAL: Final = frozenset({"succeeded", "failed", "cancelled", "expired"})
@@ -71,6 +72,7 @@ class Client:
         radiomics: str | Path | None = None,
         case_id: str | None = None,
         resample_mask: bool = False,
+        radiomics_axes: Axes = "canonical",
     ) -> FeatureVectorResult:
         """Send a case, wait for its end and return its result.
 
@@ -82,13 +84,21 @@ class Client:
             radiomics: a preset's name, or the path of a PyRadiomics parameter file.
             case_id: your pseudonym for the case.
             resample_mask: take a mask on another grid, by nearest neighbour.
+            radiomics_axes: "stored" computes radiomics along the file's own axes, as PyRadiomics on the file would.
 
         Raises:
             Refused: the request or the case was refused, or the job was cancelled.
             ServiceUnreachable: nothing answers, also after some tries.
         """
         submission = Submission(
-            collect_images(image), collect_files(mask), model, roi, radiomics, case_id, resample_mask
+            collect_images(image),
+            collect_files(mask),
+            model,
+            roi,
+            radiomics,
+            case_id,
+            resample_mask,
+            radiomics_axes,
         )
         return FeatureVectorResult.model_validate(self.run(submission))
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from service.radiomics_settings import Axes
+
 SKIPPED: Final = frozenset({"DICOMDIR"})
 
 Images: TypeAlias = Path | Sequence[Path] | Mapping[str, Path | Sequence[Path]]
@@ -22,6 +24,7 @@ class Submission:
     radiomics: str | Path | None = None
     case_id: str | None = None
     resample_mask: bool = False
+    radiomics_axes: Axes = "canonical"
 
     def texts(self) -> dict[str, str]:
         """Return the form's text fields."""
@@ -30,6 +33,8 @@ class Submission:
             fields["radiomics"] = self.radiomics
         if self.resample_mask:
             fields["resample_mask"] = "true"
+        if self.radiomics_axes != "canonical":
+            fields["radiomics_axes"] = self.radiomics_axes
         return {name: value for name, value in fields.items() if value is not None}
 
     def files(self) -> Iterator[tuple[str, Path]]:

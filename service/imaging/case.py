@@ -29,6 +29,8 @@ class Image:
         geometry: the grid.
         modality: the DICOM modality ("CT", "MR", "PT"), where the file says.
         notes: what was changed or decided while reading.
+        stored_direction: unit vectors in RAS+ of the array axes in the file, as the columns of a (3, 3) matrix,
+            where the canonical order differs from the file's.
 
     Raises:
         UnusableImage: not three-dimensional, an unsupported voxel type, or NaN or infinite voxels.
@@ -38,6 +40,7 @@ class Image:
     geometry: Geometry
     modality: str | None = None
     notes: tuple[str, ...] = ()
+    stored_direction: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         if self.voxels.dtype.name not in VOXEL_TYPES or not self.voxels.dtype.isnative:

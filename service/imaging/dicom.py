@@ -66,8 +66,15 @@ def read_series(paths: Sequence[Path], limits: Limits) -> Image:
     notes += _notes(ordered)
     voxels = _stack(ordered)
     check_size(geometry.shape, voxels.dtype.itemsize, limits)
+    stored_direction = geometry.direction
     voxels, geometry, note = reorient(voxels, geometry)
-    return Image(voxels, geometry, ordered[0].modality, (*notes, *([note] if note else [])))
+    return Image(
+        voxels,
+        geometry,
+        ordered[0].modality,
+        (*notes, *([note] if note else [])),
+        stored_direction if note else None,
+    )
 
 
 def _read_slices(paths: Sequence[Path], limits: Limits) -> Iterator[Slice]:

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.imaging.case import Voxels
+from service.imaging.case import Image, Mask, Voxels
 from service.imaging.geometry import Geometry
 
 LPS_IN_RAS: Final = np.diag([-1.0, -1.0, 1.0])
@@ -49,6 +49,19 @@ def reorient(
         result,
         f"array axes stored as {axis_letters(geometry)} were put into the order {axis_letters(result)}",
     )
+
+
+def as_stored(image: Image, mask: Mask) -> tuple[Image, Mask]:
+    """Return image and mask with their axes in the order of the image's file.
+
+    PyRadiomics reads files as they are stored, and not all that it computes is the same along reversed axes:
+    wavelet bands, and the mesh (its area, by some thousandths). This gives its values on the file.
+    """
+    if image.stored_direction is None:
+        return image, mask
+    voxels, geometry, _ = reorient(image.voxels, image.geometry, image.stored_direction)
+    region, _, _ = reorient(mask.voxels, mask.geometry, image.stored_direction)
+    return Image(voxels, geometry, image.modality), Mask(region, geometry, mask.name)
 
 
 def axis_letters(geometry: Geometry) -> str:

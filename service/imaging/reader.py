@@ -1,7 +1,7 @@
 """Read a case: every image, then the mask, on one grid."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from service.errors import TooLarge, UnreadableImage
@@ -87,4 +87,4 @@ def _choose(labels: LabelMap, roi: str | None, limits: Limits) -> tuple[Mask, ..
 
 def _with_grid(image: Image, grid: Geometry) -> Image:
     """Give a channel the first channel's geometry, which it matches, so that both are exactly equal."""
-    return image if image.geometry is grid else Image(image.voxels, grid, image.modality, image.notes)
+    return image if image.geometry is grid else replace(image, geometry=grid)

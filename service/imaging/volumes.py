@@ -36,9 +36,10 @@ def read_volume(path: Path, limits: Limits) -> Image:
     voxels = _kept(stored.reshape(header.geometry.shape, order="F"), header)
     voxels, geometry, note = reorient(voxels, header.geometry)
     notes = [*header.notes, *([note] if note else [])]
+    stored_direction = header.geometry.direction if note else None
     if header.rescaled:
         notes.append(f"stored numbers were multiplied by {header.slope:g} and {header.intercept:g} was added")
-    return Image(voxels, geometry, None, tuple(notes))
+    return Image(voxels, geometry, None, tuple(notes), stored_direction)
 
 
 def read_labels(path: Path, limits: Limits) -> LabelMap:

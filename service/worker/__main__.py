@@ -5,6 +5,7 @@ import sys
 import threading
 from typing import Any
 
+from billiard.util import get_logger
 from celery import Celery, bootsteps, signals
 from celery.utils.sysinfo import cpu_budget
 from celery.worker.request import Request
@@ -88,6 +89,7 @@ def create_worker(values: Settings, keeper: Keeper, threads: int) -> Any:
     application.task(child.run, name=broker.TASK, Request=KeptRequest, typing=False)
 
     def set_up_log(**_: Any) -> None:
+        get_logger()  # makes billiard's logger, which would print by itself
         log.configure(values.log_level, "worker")
 
     def set_up_child(**_: Any) -> None:

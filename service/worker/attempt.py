@@ -83,7 +83,7 @@ def _work(desk: Desk, claim: Claim) -> tuple[dict[str, Any], bytes]:
         case_id=claim.job.case_id,
     )
     reading = round(time.perf_counter() - began, 6)
-    document = extract(case, bundle, _radiomics_settings(request), report).document()
+    document = extract(case, bundle, _radiomics_settings(request), report, request.radiomics_axes).document()
     seconds = document["provenance"]["seconds"]
     document["provenance"]["seconds"] = {Stage.READING.value: reading, **seconds}
     return document, draw_preview(next(iter(case.images.values())), case.masks[0])

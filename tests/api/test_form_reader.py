@@ -1,13 +1,16 @@
 """The multipart reader, block by block, against what was sent."""
 
+import os
 import tempfile
 from pathlib import Path
 
 import httpx
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.api.uploads import FormReader
+from service.errors import DiskFull
 from service.storage import Storage
 
 CHANNELS = ("ct", "pet")
@@ -62,3 +65,17 @@ def test_stored_names_say_nothing_of_the_senders_names(tmp_path: Path) -> None:
         assert [upload.file for upload in reader.close().files] == ["image-0000", "mask-0001"]
         staging.commit(JOB_ID)
     assert sorted(path.name for path in (tmp_path / "jobs" / JOB_ID).iterdir()) == ["image-0000", "mask-0001"]
+
+
+def test_a_disk_that_fills_up_during_the_upload_is_507(tmp_path: Path) -> None:
+    head = b'--b\r\nContent-Disposition: form-data; name="image"; filename="x"\r\n\r\n'
+    with Storage(tmp_path).stage() as staging:
+        reader = FormReader(b"b", staging, channels=CHANNELS, max_files=10)
+        reader.feed(head + b"x" * 1000)
+        with Path("/dev/full").open("wb") as full:  # the kernel's own "no space left on device"
+            os.dup2(full.fileno(), staging._parts[0]._file.fileno())
+        with pytest.raises(DiskFull) as refused:
+            reader.feed(b"x" * 1000)
+    assert refused.value.status == 507
+    assert refused.value.facts["retry_after_seconds"] > 0
+    assert not list((tmp_path / "incoming").iterdir())

@@ -7,6 +7,7 @@ import pytest
 from fastapi.openapi.models import OpenAPI
 
 from service.api.problems import list_problem_types
+from service.api.schemas import JobDocument
 from service.errors import CaseError, RequestError
 from tests.serving import Service
 
@@ -61,6 +62,18 @@ def test_every_error_is_documented_as_a_problem(document: dict[str, Any]) -> Non
                 assert answer["content"]["application/problem+json"]["schema"]["$ref"].endswith("/Problem")
 
 
+def test_every_job_answer_has_a_schema_and_examples_that_fit_it(document: dict[str, Any]) -> None:
+    found = 0
+    for operation in operations(document).values():
+        for answer in operation["responses"].values():
+            content = answer.get("content", {}).get("application/json", {})
+            for example in content.get("examples", {}).values():
+                assert content["schema"]["$ref"].endswith("/JobDocument")
+                JobDocument.model_validate(example["value"])
+                found += 1
+    assert found == 6
+
+
 def test_every_guarded_route_names_its_scope(document: dict[str, Any]) -> None:
     scopes = {key: each.get("security") for key, each in operations(document).items()}
     assert scopes[("post", "/features")] == [{"ApiKey": ["submit"]}]
@@ -72,7 +85,16 @@ def test_every_guarded_route_names_its_scope(document: dict[str, Any]) -> None:
 def test_the_form_is_documented_field_by_field(document: dict[str, Any]) -> None:
     body = document["paths"]["/features"]["post"]["requestBody"]
     form = body["content"]["multipart/form-data"]["schema"]
-    assert set(form["properties"]) == {"image", "mask", "model", "roi", "radiomics", "case_id", "resample_mask"}
+    assert set(form["properties"]) == {
+        "image",
+        "mask",
+        "model",
+        "roi",
+        "radiomics",
+        "case_id",
+        "resample_mask",
+        "radiomics_axes",
+    }
     assert all(field["description"] for field in form["properties"].values())
     assert form["required"] == ["image", "mask"]
 

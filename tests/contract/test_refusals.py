@@ -51,6 +51,7 @@ def assert_refused(answer: httpx.Response, status: int, slug: str, field: str | 
         ({"case_id": "line\nbreak"}, "case_id"),
         ({"roi": "\x00"}, "roi"),
         ({"resample_mask": "perhaps"}, "resample_mask"),
+        ({"radiomics_axes": "sideways"}, "radiomics_axes"),
         ({"webhook": "https://example.org/"}, "webhook"),
         ({"colour": "red"}, "colour"),
         ({"Image": b"x"}, "Image"),

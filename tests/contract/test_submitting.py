@@ -66,10 +66,12 @@ def test_the_only_channel_may_also_be_named(shared: Service) -> None:
 
 
 def test_options_reach_the_job(shared: Service) -> None:
-    job = shared.accepted(roi="GTV-1 (links)", radiomics="full", resample_mask="true", case_id="Fall 1 ü")
+    job = shared.accepted(
+        roi="GTV-1 (links)", radiomics="full", resample_mask="true", radiomics_axes="stored", case_id="Fall 1 ü"
+    )
     request = request_of(shared, job["id"])
     assert (request.roi, request.preset, request.resample_mask) == ("GTV-1 (links)", "full", True)
-    assert (request.parameters, job["case_id"]) == (None, "Fall 1 ü")
+    assert (request.radiomics_axes, request.parameters, job["case_id"]) == ("stored", None, "Fall 1 ü")
 
 
 def test_a_parameter_file_is_checked_and_kept(shared: Service) -> None:

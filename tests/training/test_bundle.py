@@ -37,7 +37,7 @@ def bundles(tmp_path_factory):
     config, results = read_config(TINY), []
     for processes in (1, 2):
         out = tmp_path_factory.mktemp(f"run-{processes}") / config.about.name
-        results.append((out, make_bundle(config, out, "a command", processes)))
+        results.append((out, make_bundle(config, out, processes)))
     return results
 
 
@@ -102,7 +102,7 @@ def test_the_cache_of_training_holds_the_very_crops_of_the_pipeline(bundles, tmp
 
 def test_a_folder_of_another_name_is_refused_before_anything_is_done(tmp_path):
     with pytest.raises(ConfigError, match="tiny-ct"):
-        make_bundle(read_config(TINY), tmp_path / "other", "a command")
+        make_bundle(read_config(TINY), tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 

@@ -81,4 +81,7 @@ def test_a_warning_is_where_it_came_from(lines: Lines) -> None:
         warnings.simplefilter("always")
         warnings.warn(SECRET, stacklevel=1)
 
+    (line,) = lines.read()
+    assert line["where"].startswith("test_log.py:")
+    assert line["error"] == "UserWarning"
     assert SECRET not in lines.stream.getvalue()
