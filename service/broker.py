@@ -18,7 +18,7 @@ SENTINEL = "radfuse:generation"
 CONNECT_SECONDS = 0.5
 SOCKET_SECONDS = 5.0
 VISIBILITY_SECONDS = 7 * 86_400
-HARD_LIMIT_GRACE_SECONDS = 5
+HARD_LIMIT_GRACE_SECONDS = 3
 TASKS_PER_CHILD = 500
 
 BrokerDown = (OperationalError, redis.exceptions.RedisError, OSError)

@@ -62,16 +62,14 @@ class Settings(BaseSettings):
     max_queued: int = Field(10_000, gt=0, description="Most unfinished jobs before new ones get 429.")
     min_free_bytes: int = Field(1 * GIB, ge=0, description="Free disk space below which uploads get 507.")
     job_seconds: int = Field(1800, ge=1, description="Longest run of one job.")
-    worker_memory_bytes: int = Field(
-        8 * GIB, gt=0, description="Address space one worker process may use beyond its start-up size."
-    )
+    worker_memory_bytes: int = Field(8 * GIB, gt=0, description="Memory one worker process may allocate for a case.")
     max_attempts: int = Field(3, ge=1, description="Attempts before a job fails as worker-lost.")
     lease_seconds: float = Field(60, ge=1, description="How long a claimed job may go without a heartbeat.")
     heartbeat_seconds: float = Field(5, gt=0, description="How often a worker renews the leases of its jobs.")
     reconcile_seconds: float = Field(2, gt=0, description="How often lost work is looked for.")
     requeue_seconds: float = Field(60, gt=0, description="When a published job that nobody claimed is sent again.")
     retention_seconds: int = Field(7 * 86400, ge=60, description="How long results are kept.")
-    keep_inputs: bool = Field(False, description="Keep uploads after success (by default they are deleted).")
+    keep_inputs: bool = Field(False, description="Keep uploads after the job's end (by default they are deleted).")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe log line.")
 
     @property

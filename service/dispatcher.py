@@ -88,13 +88,16 @@ class Dispatcher:
     def _publish(self) -> None:
         """Publish what has been accepted; a job is marked only once the broker has it."""
         while ids := self._ledger.take_accepted(BATCH):
-            sent: list[str] = []
+            count = 0
             try:
                 for job_id in ids:
                     broker.publish(job_id)
-                    sent.append(job_id)
+                    count += 1
             finally:
-                self._ledger.mark_queued(sent)
+                if count:
+                    self._ledger.mark_queued(ids[:count])
+                if count < len(ids):
+                    self._ledger.put_back(ids[count:])
 
     def _check_broker(self) -> None:
         """Send everything again when Redis was flushed or restarted: only the ledger knows what was in it."""

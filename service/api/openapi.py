@@ -5,6 +5,7 @@ from typing import Any, TypeAlias, get_args
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from service.api.examples import JOBS, PROBLEMS
 from service.api.problems import MEDIA_TYPE
 from service.api.schemas import JobDocument, Problem
 from service.errors import (
@@ -13,7 +14,6 @@ from service.errors import (
     Forbidden,
     IdempotencyConflict,
     InvalidField,
-    MethodNotAllowed,
     NoResult,
     NotAcceptable,
     NotFound,
@@ -48,25 +48,6 @@ repeated safely after a broken connection.
 **No names.** File names are dropped when they arrive. Do not put a patient's name into `case_id`.
 """
 
-_EXAMPLES: dict[type[RequestError], RequestError] = {
-    RequestError: RequestError("the multipart body ends before its closing boundary"),
-    Unauthenticated: Unauthenticated("the API key is missing; send `Authorization: Bearer <key>`"),
-    Forbidden: Forbidden("this key lacks the scope submit", scopes=["submit"]),
-    NotFound: NotFound("there is no such job"),
-    MethodNotAllowed: MethodNotAllowed("this address does not offer the method"),
-    NotAcceptable: NotAcceptable(
-        "this address offers application/json, text/csv", offers=["application/json", "text/csv"]
-    ),
-    UploadStalled: UploadStalled("no byte of the upload came for 60 s", idle_seconds=60),
-    NoResult: NoResult("the job is running; only a job that has succeeded has this", job_status="running"),
-    BodyTooLarge: BodyTooLarge("the body is larger than 2147483648 bytes", max_bytes=2147483648),
-    UnsupportedMedia: UnsupportedMedia("expected multipart/form-data with a boundary of 1 to 70 characters"),
-    InvalidField: InvalidField("mask: missing", field="mask"),
-    IdempotencyConflict: IdempotencyConflict("the files or the options differ from those first sent with this key"),
-    QueueFull: QueueFull("10000 jobs are unfinished; at most 10000 may be", retry_after_seconds=30, max_queued=10000),
-    Unavailable: Unavailable("the ledger cannot be reached", retry_after_seconds=5),
-    DiskFull: DiskFull("the upload would leave 0 bytes free; 1073741824 must stay free", retry_after_seconds=60),
-}
 _ALWAYS = (Unauthenticated, Forbidden, Unavailable)
 
 
@@ -79,13 +60,13 @@ def answer_problems(*kinds: type[RequestError]) -> Extra:
 
 
 def _answer(status: int, kinds: list[type[RequestError]]) -> Extra:
-    examples = {kind.slug: {"summary": kind.title, "value": _EXAMPLES[kind].problem(status)} for kind in kinds}
+    examples = {kind.slug: {"summary": kind.title, "value": PROBLEMS[kind].problem(status)} for kind in kinds}
     answer: Extra = {
         "model": Problem,
         "description": " ".join((kind.__doc__ or "").strip() for kind in kinds),
         "content": {MEDIA_TYPE: {"examples": examples}},
     }
-    if any("retry_after_seconds" in _EXAMPLES[kind].facts for kind in kinds):
+    if any("retry_after_seconds" in PROBLEMS[kind].facts for kind in kinds):
         answer["headers"] = {"Retry-After": _header("Seconds after which another try makes sense.", "integer")}
     if status == 401:
         answer["headers"] = {"WWW-Authenticate": _header("`Bearer`.")}
@@ -96,68 +77,6 @@ def _header(description: str, kind: str = "string") -> Extra:
     return {"description": description, "schema": {"type": kind}}
 
 
-_JOB: Extra = {
-    "id": "6f1b0c9a7e5d4c3b8a29100f1e2d3c4b",
-    "case_id": "case-7",
-    "status": "queued",
-    "model": {"name": "phantom-ct", "version": "1.0.0"},
-    "created_at": "2026-11-23T16:00:00Z",
-    "started_at": None,
-    "finished_at": None,
-    "queue_position": 1,
-    "stage": None,
-    "progress": 0.0,
-}
-_DONE: Extra = _JOB | {
-    "status": "succeeded",
-    "model": {"name": "phantom-ct", "version": "1.0.0", "sha256": "5e88...a1"},
-    "started_at": "2026-11-23T16:00:00.1Z",
-    "finished_at": "2026-11-23T16:00:01Z",
-    "queue_position": None,
-    "progress": 1.0,
-    "rois": [
-        {
-            "roi": {
-                "name": "1",
-                "voxels": 5120,
-                "volume_mm3": 5120.0,
-                "centroid_mm": [12.5, -40.0, 311.0],
-                "bounding_box": [[20, 36], [41, 60], [12, 29]],
-            },
-            "features": {"original_shape_MeshVolume": 5078.3, "deep_0000": 0.113},
-            "predictions": [
-                {
-                    "target": "kind",
-                    "class": "nodule",
-                    "probabilities": {"nodule": 0.9, "tumour": 0.1},
-                    "calibrated": True,
-                    "in_distribution": True,
-                    "demonstration": True,
-                    "evidence": "models/phantom-ct/card.md",
-                }
-            ],
-        }
-    ],
-    "provenance": {
-        "versions": {"pyradiomics": "3.0.1"},
-        "radiomics_settings_sha256": "9c1d...07",
-        "device": "CPUExecutionProvider",
-        "seconds": {"reading": 0.1, "radiomics": 0.6, "encoder": 0.2},
-        "notes": ["image: axes flipped to the canonical order"],
-    },
-}
-_FAILED: Extra = _JOB | {
-    "status": "failed",
-    "queue_position": None,
-    "started_at": "2026-11-23T16:00:00.1Z",
-    "finished_at": "2026-11-23T16:00:00.4Z",
-    "problem": {
-        "type": "/problems/empty-roi",
-        "title": "The region of interest is empty",
-        "status": 422,
-        "detail": "the mask holds no voxel",
-    },
-}
 _JOB_HEADERS: Extra = {
     "ETag": _header("Changes with every change of the job; for `If-None-Match`."),
     "Retry-After": _header("Seconds after which to look again, while the job has not ended.", "integer"),
@@ -166,8 +85,8 @@ _JOB_HEADERS: Extra = {
 _LOCATION: Extra = {"Location": _header("`/features/{id}`")}
 
 
-def _job_answer(description: str, headers: Extra, **examples: Extra) -> Extra:
-    values = {name: {"value": value} for name, value in examples.items()}
+def _job_answer(description: str, headers: Extra, *examples: str) -> Extra:
+    values = {name: {"value": JOBS[name]} for name in examples}
     content = {"application/json": {"examples": values}}
     return {"model": JobDocument, "description": description, "headers": headers, "content": content}
 
@@ -248,10 +167,10 @@ SUBMIT: Extra = {
         200: _job_answer(
             "The job ended within the time that `Prefer: wait` gave.",
             _JOB_HEADERS | _LOCATION,
-            succeeded=_DONE,
-            failed=_FAILED,
+            "succeeded",
+            "failed",
         ),
-        202: _job_answer("Accepted.", _JOB_HEADERS | _LOCATION, queued=_JOB),
+        202: _job_answer("Accepted.", _JOB_HEADERS | _LOCATION, "queued"),
         **answer_problems(
             RequestError,
             *_ALWAYS,
@@ -273,7 +192,7 @@ LIST: Extra = {
 }
 FETCH: Extra = {
     "responses": {
-        200: _job_answer("The job.", _JOB_HEADERS, queued=_JOB, succeeded=_DONE, failed=_FAILED) | {},
+        200: _job_answer("The job.", _JOB_HEADERS, "queued", "succeeded", "failed") | {},
         304: {"description": "Nothing has changed since the `ETag` in `If-None-Match`."},
         **answer_problems(*_ALWAYS, NotFound, NotAcceptable, NoResult),
     }
@@ -326,6 +245,8 @@ def _finish(document: Extra) -> Extra:
     for path in document["paths"].values():
         for operation in path.values():
             answers = {status: _as_problem(status, answer) for status, answer in operation["responses"].items()}
+            for answer in answers.values():
+                _restore_nulls(answer or {})
             operation["responses"] = {status: answer for status, answer in answers.items() if answer} | {"500": broken}
     for unused in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(unused, None)
@@ -344,3 +265,9 @@ def _as_problem(status: str, answer: Extra) -> Extra | None:
     if reference.endswith("/Problem"):
         answer["content"] = {MEDIA_TYPE: {"schema": schemas[0], **content.get(MEDIA_TYPE, {})}}
     return answer
+
+
+def _restore_nulls(answer: Extra) -> None:
+    """Put a job's nulls back into its examples: FastAPI drops every null from the document."""
+    for name, example in answer.get("content", {}).get("application/json", {}).get("examples", {}).items():
+        example["value"] = JOBS[name]

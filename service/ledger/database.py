@@ -21,7 +21,14 @@ Clock: TypeAlias = Callable[[], float]
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 BUSY_MILLISECONDS = 15_000
 RETRY_SECONDS = 1.0
-POSTGRES_TIMEOUT_SECONDS = 5
+# A server that cannot be reached any more, its connection never closed, must not hold a process for long.
+POSTGRES_OPTIONS = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,  # milliseconds
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
 MIGRATION_LOCK = 0x7261_6466_7573_65  # any fixed number: it names the advisory lock
 
 
@@ -116,9 +123,7 @@ def create_engine(url: str, *, pooled: bool) -> sa.Engine:
         return engine
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
-    return sa.create_engine(
-        parsed, pool_pre_ping=True, connect_args={"connect_timeout": POSTGRES_TIMEOUT_SECONDS}, **pool
-    )
+    return sa.create_engine(parsed, pool_pre_ping=True, connect_args=POSTGRES_OPTIONS, **pool)
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:

@@ -42,6 +42,12 @@ class Work(Database):
             still = sa.and_(jobs.c.id.in_(ids), jobs.c.state == JobState.ACCEPTED)
             connection.execute(sa.update(jobs).where(still).values(values))
 
+    def put_back(self, ids: Collection[str]) -> None:
+        """Let taken jobs be taken again at once: they could not be published."""
+        with self.write() as (connection, now):
+            still = sa.and_(jobs.c.id.in_(ids), jobs.c.state == JobState.ACCEPTED)
+            connection.execute(sa.update(jobs).where(still).values(taken_until=now))
+
     def claim(self, job_id: str, worker: str, lease_seconds: float, max_attempts: int) -> Claim | None:
         """Claim a waiting job, or a running one whose lease has run out.
 
@@ -123,10 +129,18 @@ class Work(Database):
             held = sa.and_(jobs.c.id == job_id, jobs.c.worker == worker, jobs.c.state == JobState.RUNNING)
             return bool(give_back(connection, now, held, delay_seconds))
 
-    def release_worker(self, worker: str) -> int:
-        """Give back at once every job of a worker that is gone or about to go; returns how many."""
+    def release_worker(self, worker: str, *, forgive: bool = False) -> int:
+        """Give back at once every job of a worker that is gone or about to go; returns how many.
+
+        Args:
+            worker: who held them.
+            forgive: do not count the attempt, for the worker was told to go and the job has no part in it. The fence
+                holds all the same: no later worker has this name.
+        """
         with self.write() as (connection, now):
             held = sa.and_(jobs.c.worker == worker, jobs.c.state == JobState.RUNNING)
+            if forgive:
+                connection.execute(sa.update(jobs).where(held).values(attempt=jobs.c.attempt - 1))
             return give_back(connection, now, held, 0.0)
 
     def fail_running(self, job_id: str, worker: str, problem: dict[str, Any]) -> bool:

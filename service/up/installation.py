@@ -20,7 +20,7 @@ from service.redis_server import find_redis_server
 from service.up.home import lock_home, open_home
 from service.up.programs import redis_program, service_programs, supervisord_configuration
 from service.up.supervisor import Supervisor
-from service.up.watch import Watch, describe_log
+from service.up.watch import LogFollower, Watch, describe_log
 
 START_SECONDS: Final = 90.0
 WARM_SECONDS: Final = 30.0
@@ -41,6 +41,7 @@ class Installation:
         environment: what its processes get, and where the settings are read from; port 0 takes a free port.
         tell: receives each line meant for the user.
         stopping: says whether the user asked to stop while something is waited for.
+        show_logs: tell the processes' log lines too.
     """
 
     def __init__(
@@ -48,6 +49,8 @@ class Installation:
         environment: Mapping[str, str],
         tell: Callable[[str], None],
         stopping: Callable[[], bool] = lambda: False,
+        *,
+        show_logs: bool = False,
     ) -> None:
         self._tell = tell
         self._stopping = stopping
@@ -59,6 +62,7 @@ class Installation:
         if not settings.redis_url:
             self._programs = (redis_program(_redis_server(), self._home), *self._programs)
         self._watch = Watch(self._home.logs, tell)
+        self._follower = LogFollower(self._home.logs, tell) if show_logs else None
         self._supervisor: Supervisor | None = None
         self._lock: contextlib.ExitStack = contextlib.ExitStack()
         self._gave_up_at: dict[str, float] = {}
@@ -90,6 +94,7 @@ class Installation:
     def look(self) -> None:
         """Report what died since the last look, and start again what supervisord does not."""
         supervisor = self._started()
+        self._show_logs()
         if not supervisor.running:
             self._tell("supervisord was killed: everything is started again.")
             supervisor.kill()
@@ -115,6 +120,7 @@ class Installation:
             deadline = time.monotonic() + sum(p.stop_seconds for p in self._programs) + STOP_MARGIN_SECONDS
             while self._supervisor.running and time.monotonic() < deadline and not hurry():
                 self._supervisor.processes()  # an idle supervisord looks for what has ended only once a second
+                self._show_logs()
                 time.sleep(POLL_SECONDS)
             self._supervisor.kill()
             self._home.remove_sockets()
@@ -131,6 +137,10 @@ class Installation:
     def process_ids(self) -> dict[str, int]:
         """Return the id of each process that runs, by name."""
         return {process.name: process.pid for process in self._started().processes() if process.pid}
+
+    def _show_logs(self) -> None:
+        if self._follower is not None:
+            self._follower.look()
 
     def _started(self) -> Supervisor:
         if self._supervisor is None:
@@ -178,6 +188,7 @@ class Installation:
         self.device = device
 
     def _check_start(self, supervisor: Supervisor, lacking: str, *, late: bool) -> None:
+        self._show_logs()
         if self._stopping():
             raise Stopped
         if not supervisor.running:

@@ -13,7 +13,6 @@ from service.config import Settings
 from service.errors import RadfuseError
 from service.manifest import read_manifests
 from service.up.installation import Installation, Stopped
-from service.up.watch import LogFollower
 
 LOOK_SECONDS: Final = 0.25
 
@@ -43,14 +42,14 @@ def run(environment: Mapping[str, str], console: Console, *, show_logs: bool = F
     requests = StopRequests()
     began = time.monotonic()
     try:
-        installation = Installation(environment, tell, stopping=lambda: requests.count > 0)
+        installation = Installation(environment, tell, stopping=lambda: requests.count > 0, show_logs=show_logs)
     except RadfuseError as error:
         tell(f"Radfuse did not start: {error.detail}")
         return 1
     try:
         installation.start()
         tell(describe(installation, time.monotonic() - began))
-        _watch(installation, requests, tell if show_logs else None)
+        _watch(installation, requests)
     except Stopped:
         return 0
     except RadfuseError as error:
@@ -92,12 +91,9 @@ def _describe_access(settings: Settings, *, has_keys: bool) -> str:
     return "LOCKED until an API key exists: run `radfuse keys create NAME` on this machine"
 
 
-def _watch(installation: Installation, requests: StopRequests, show: Callable[[str], None] | None) -> None:
-    follower = LogFollower(installation.settings.home / "logs", show) if show else None
+def _watch(installation: Installation, requests: StopRequests) -> None:
     while not requests.count:
         installation.look()
-        if follower:
-            follower.look()
         time.sleep(LOOK_SECONDS)
 
 

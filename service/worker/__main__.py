@@ -114,7 +114,15 @@ def create_worker(values: Settings, keeper: Keeper, threads: int) -> Any:
     ):
         happens.connect(handler, weak=False)
     return application.Worker(
-        pool="prefork", hostname=f"radfuse@{os.getpid()}", quiet=True, task_events=False, optimization="fair"
+        pool="prefork",
+        hostname=f"radfuse@{os.getpid()}",
+        optimization="fair",
+        quiet=True,
+        # Workers need not know of each other: the ledger knows them.
+        task_events=False,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
     )
 
 

@@ -80,7 +80,7 @@ class Keeper:
 
     def release_all(self) -> None:
         """Give every running job back, so that another worker takes it at once."""
-        self._guarded("release-all", lambda: self._ledger.release_worker(self.name))
+        self._guarded("release-all", lambda: self._ledger.release_worker(self.name, forgive=True))
 
     def beat(self) -> None:
         """Renew the leases of what runs, and kill the children of what must not."""

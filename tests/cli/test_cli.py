@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from service.cli import main
-from service.config import PREFIX, Settings
+from service.config import CLIENT_VARIABLES, PREFIX, Settings
 from tests.build import build_image, build_mask, write_nifti
 from tests.bundle_builder import write_bundle
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(PREFIX + name.upper(), raising=False)
+    for variable in [*(PREFIX + name.upper() for name in Settings.model_fields), *CLIENT_VARIABLES]:
+        monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("RADFUSE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)
@@ -35,7 +35,6 @@ def _run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     monkeypatch.setattr(sys, "argv", ["radfuse", *map(str, arguments)])
     with pytest.raises(SystemExit) as stop:
         main()
-        raise SystemExit(0)
     return int(stop.value.code or 0)
 
 

@@ -176,6 +176,29 @@ def test_all_jobs_of_a_dead_worker_are_released(ledger: Ledger) -> None:
     assert ledger.find_job(other, OWNER).state is JobState.RUNNING
 
 
+def test_a_worker_that_is_told_to_go_does_not_use_up_attempts(ledger: Ledger) -> None:
+    claim = run(ledger, "w1")
+
+    assert ledger.release_worker("w1", forgive=True) == 1
+
+    again = ledger.claim(claim.job.id, "w2", 30, 3)
+    assert again is not None
+    assert again.attempt == 1
+    assert not ledger.finish(claim, {}, None)
+    assert ledger.finish(again, {}, None)
+
+
+def test_jobs_that_could_not_be_published_are_taken_again_at_once(ledger: Ledger) -> None:
+    jobs = [submit(ledger).id for _ in range(2)]
+    ids = ledger.take_accepted(9)
+    ledger.mark_queued(ids[:1])
+
+    ledger.put_back(ids)
+
+    assert ledger.take_accepted(9) == ids[1:]
+    assert sorted(ids) == sorted(jobs)
+
+
 def test_an_unclaimed_message_is_sent_again_later_and_later(ledger: Ledger, clock: Clock) -> None:
     job = submit(ledger)
     for wait in (60, 120, 240):

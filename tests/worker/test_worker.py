@@ -21,6 +21,7 @@ MASK = to_bytes(lambda path: write_nifti(path, build_mask()))
 LARGE = build_geometry((96, 96, 64), (1.0, 1.0, 1.5))
 LARGE_IMAGE = to_bytes(lambda path: write_nifti(path, build_image(LARGE)))
 LARGE_MASK = to_bytes(lambda path: write_nifti(path, build_mask(LARGE, radius_mm=25)))
+LARGER_MASK = to_bytes(lambda path: write_nifti(path, build_mask(LARGE, radius_mm=40)))
 
 
 @pytest.fixture(scope="module")
@@ -156,8 +157,7 @@ def test_a_job_whose_worker_is_killed_succeeds_at_the_second_attempt(
 
 
 def test_a_cancelled_jobs_child_is_killed(installation: Installation) -> None:
-    slow = to_bytes(lambda path: write_nifti(path, build_mask(LARGE, radius_mm=40)))
-    job_id = installation.submit(LARGE_IMAGE, slow, preset="full")
+    job_id = installation.submit(LARGE_IMAGE, LARGER_MASK, preset="full")
     installation.wait_for(job_id, JobState.RUNNING)
     (child,) = installation.children()
 
@@ -235,7 +235,7 @@ def test_a_case_beyond_the_memory_limit_fails_typed_and_the_worker_lives(tmp_pat
 
 def test_a_case_beyond_the_time_limit_fails_typed(tmp_path: Path) -> None:
     with running(tmp_path / "home", RADFUSE_JOB_SECONDS="1") as installation:
-        job_id = submit_large(installation)
+        job_id = installation.submit(LARGE_IMAGE, LARGER_MASK, preset="full")
 
         job = installation.wait_for(job_id)
 
