@@ -1,8 +1,6 @@
 """One running installation: everything `radfuse up` starts, as an object that starts, looks and stops."""
 
 import contextlib
-import errno
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,12 +16,13 @@ from service.ledger import Ledger
 from service.manifest import read_manifests
 from service.redis_server import find_redis_server
 from service.up.home import lock_home, open_home
+from service.up.ports import check_port, free_port
 from service.up.programs import redis_program, service_programs, supervisord_configuration
 from service.up.supervisor import Supervisor
 from service.up.watch import LogFollower, Watch, describe_log
 
 START_SECONDS: Final = 90.0
-WARM_SECONDS: Final = 30.0
+WARM_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.1
 ANSWER_SECONDS: Final = 10.0
 REVIVE_SECONDS: Final = 15.0
@@ -64,10 +63,10 @@ class Installation:
         self._watch = Watch(self._home.logs, tell)
         self._follower = LogFollower(self._home.logs, tell) if show_logs else None
         self._supervisor: Supervisor | None = None
-        self._lock: contextlib.ExitStack = contextlib.ExitStack()
+        self._lock = contextlib.ExitStack()
         self._gave_up_at: dict[str, float] = {}
         self.has_keys = False
-        self.device: str | None = None
+        self.device = ""
 
     @property
     def url(self) -> str:
@@ -82,6 +81,7 @@ class Installation:
             Stopped: the user asked to stop meanwhile.
         """
         lock = self._lock.enter_context(lock_home(self._home, self._tell))
+        self._lock.callback(self._home.remove_sockets)
         check_port(self.settings.host, self.settings.port)
         if not read_manifests(self.settings.models):
             raise StartFailed(f"there is no model bundle in {self.settings.models}; see RADFUSE_MODELS")
@@ -123,7 +123,6 @@ class Installation:
                 self._show_logs()
                 time.sleep(POLL_SECONDS)
             self._supervisor.kill()
-            self._home.remove_sockets()
         self._lock.close()
 
     def describe_logs(self) -> str:
@@ -179,13 +178,17 @@ class Installation:
             while lacking := _find_lacking(client):
                 self._check_start(supervisor, lacking, late=time.monotonic() > deadline)
                 time.sleep(POLL_SECONDS)
-            with self._open_ledger() as ledger:
-                while (
-                    not (device := _find_device(ledger)) and time.monotonic() < deadline - START_SECONDS + WARM_SECONDS
-                ):
-                    self._check_start(supervisor, "", late=False)
-                    time.sleep(POLL_SECONDS)
-        self.device = device
+        self.device = self._await_device(supervisor)
+
+    def _await_device(self, supervisor: Supervisor) -> str:
+        """Wait until a worker has loaded the models, and return what they really run on."""
+        deadline = time.monotonic() + WARM_SECONDS
+        with self._open_ledger() as ledger:
+            while not (device := _find_device(ledger)):
+                late = time.monotonic() > deadline
+                self._check_start(supervisor, "no worker could load the models; is RADFUSE_DEVICE right?", late=late)
+                time.sleep(POLL_SECONDS)
+        return device
 
     def _check_start(self, supervisor: Supervisor, lacking: str, *, late: bool) -> None:
         self._show_logs()
@@ -198,7 +201,7 @@ class Installation:
             if self._watch.looping(program.name):
                 raise StartFailed(f"{program.name} keeps stopping, see above")
         if late:
-            raise StartFailed(f"not ready after {START_SECONDS:g} s: {lacking}\n{self.describe_logs()}")
+            raise StartFailed(f"not ready in time: {lacking}\n{self.describe_logs()}")
 
 
 def _find_device(ledger: Ledger) -> str | None:
@@ -224,39 +227,3 @@ def _redis_server() -> Path:
     if server is None:
         raise StartFailed("no redis-server is installed; install one, or set RADFUSE_REDIS_URL to one that runs")
     return server
-
-
-def check_port(host: str, port: int) -> None:
-    """Make sure that the API can listen.
-
-    Raises:
-        StartFailed: the port is taken or not allowed, or the address is not this machine's.
-    """
-    try:
-        _bind(host, port)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise StartFailed(
-                f"port {port} of {host} is taken by another program; set RADFUSE_PORT to a free one"
-            ) from error
-        raise StartFailed(f"cannot listen on {host} port {port}: {error.strerror}") from error
-
-
-def free_port(host: str) -> int:
-    """Return a port of `host` that nobody listens on.
-
-    Raises:
-        StartFailed: the address is not this machine's.
-    """
-    try:
-        return _bind(host, 0)
-    except OSError as error:
-        raise StartFailed(f"cannot listen on {host}: {error.strerror}") from error
-
-
-def _bind(host: str, port: int) -> int:
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(address)
-        return int(probe.getsockname()[1])

@@ -71,7 +71,7 @@ def describe(installation: Installation, seconds: float) -> str:
         "address": f"{installation.url}   documentation: {installation.url}/docs",
         "access": _describe_access(settings, has_keys=installation.has_keys),
         "models": ", ".join(models),
-        "workers": f"{settings.workers} on {installation.device or 'a device not known yet: see worker.log'}",
+        "workers": f"{settings.workers} on {installation.device}",
         "home": f"{settings.home}   logs: {settings.home / 'logs'}",
     }
     return "\n".join(

@@ -3,11 +3,13 @@
 import os
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from billiard.util import get_logger
 from celery import Celery, bootsteps, signals
 from celery.utils.sysinfo import cpu_budget
+from celery.worker import state
 from celery.worker.request import Request
 
 from service import broker, log
@@ -35,6 +37,8 @@ class KeptRequest(Request):  # type: ignore[misc]
     """A delivery, as the parent sees it: it tells the keeper when a child begins, ends or dies."""
 
     keeper: Keeper
+    consumer: Callable[[], Any]
+    acknowledged: bool
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         """A child begins."""
@@ -42,10 +46,28 @@ class KeptRequest(Request):  # type: ignore[misc]
         super().on_accepted(pid, time_accepted)
 
     def acknowledge(self) -> None:
-        """A child has ended, in whatever way."""
+        """A child has ended, in whatever way: soon, in the event loop, the broker is told."""
         if self.worker_pid is not None:
             self.keeper.drop(self.worker_pid)
-        super().acknowledge()
+        if not self.acknowledged:
+            self.acknowledged = True
+            self.consumer().call_soon(self._tell_broker)
+
+    def _tell_broker(self) -> None:
+        """Acknowledge the message.
+
+        Raises an error of the connection, on which Celery connects anew. Its own way is to log it and go on; with
+        its one message forever unacknowledged, the worker would then never take another one.
+        """
+        channel = self._message.channel
+        if channel is None or channel.closed:
+            return  # connected anew since: the broker will deliver it again, and there will be nothing to do
+        try:
+            self._message.ack()
+        except self._connection_errors as error:
+            _logger.warning("outage", stage="acknowledge", error=type(error).__name__)
+            if state.should_stop is None:
+                raise
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """Celery kills a child that has not stopped at the soft limit."""
@@ -113,7 +135,7 @@ def create_worker(values: Settings, keeper: Keeper, threads: int) -> Any:
         (signals.worker_shutting_down, wind_down),
     ):
         happens.connect(handler, weak=False)
-    return application.Worker(
+    worker = application.Worker(
         pool="prefork",
         hostname=f"radfuse@{os.getpid()}",
         optimization="fair",
@@ -124,6 +146,8 @@ def create_worker(values: Settings, keeper: Keeper, threads: int) -> Any:
         without_mingle=True,
         without_heartbeat=True,
     )
+    KeptRequest.consumer = staticmethod(lambda: worker.consumer)
+    return worker
 
 
 def _give_up(keeper: Keeper) -> None:

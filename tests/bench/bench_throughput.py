@@ -112,9 +112,7 @@ def plain_case(pair: tuple[Path, Path]) -> int:
     middle = [int(axis.mean()) for axis in np.nonzero(SimpleITK.GetArrayViewFromImage(mask).T)]
     crop = np.full(shape, -1, np.float32)
     half = shape[-1] // 2
-    cut = np.clip(
-        voxels[tuple(slice(max(0, m - half), m + half) for m in middle)] / 1000, -1, 1
-    )
+    cut = np.clip(voxels[tuple(slice(max(0, m - half), m + half) for m in middle)] / 1000, -1, 1)
     crop[(0, *(slice(0, n) for n in cut.shape))] = cut
     (embedding,) = session.run(None, {"crops": crop[None]})  # type: ignore[attr-defined]
     return len(features) + embedding.size

@@ -47,4 +47,4 @@ def test_no_secret_is_written_in_the_file(services: dict[str, Any]) -> None:
 def test_the_gpu_file_changes_the_worker_alone() -> None:
     override = yaml.safe_load((REPOSITORY / "docker" / "compose.gpu.yml").read_text())["services"]
     assert override.keys() == {"worker"}
-    assert override["worker"]["environment"] == {"RADFUSE_DEVICE": "cuda", "RADFUSE_WORKERS": 1}
+    assert override["worker"]["environment"] == {"RADFUSE_DEVICE": "cuda", "RADFUSE_WORKERS": "1"}

@@ -230,13 +230,15 @@ class Chaos:
         client.close()
 
     def check_files(self) -> None:
-        """Every job's uploads are gone, those of interrupted uploads may stay until they count as abandoned."""
+        """No job's uploads are left. Those of an interrupted request, which never became a job, stay for an hour."""
         storage = Storage(self.home)
+        ledger = Ledger(self.installation.settings.ledger_url)
         deadline = time.monotonic() + 70
-        while storage.list_jobs() and time.monotonic() < deadline:
+        while (left := ledger.know(storage.list_jobs())) and time.monotonic() < deadline:
             time.sleep(0.5)
-        if left := len(storage.list_jobs()):
-            self.outcome.wrong.append(f"the uploads of {left} jobs are left")
+        ledger.dispose()
+        if left:
+            self.outcome.wrong.append(f"the uploads of {len(left)} jobs are left")
 
     def check_ledger(self, jobs: int) -> None:
         """No job more than was accepted."""

@@ -1,10 +1,14 @@
 """One ledger on each database: SQLite and a real PostgreSQL from the `pgserver` wheel."""
 
+import shutil
+import signal
+import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import sqlalchemy as sa
 
@@ -12,15 +16,21 @@ from service.ledger import Ledger
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its import says where it will look for a folder
         import pgserver  # noqa: PLC0415
 
         # Not below pytest's own folder: a server started by root runs as another user and could not reach it.
-        server = pgserver.get_server(Path("/tmp") / f"radfuse-{uuid.uuid4().hex[:8]}", cleanup_mode="delete")
+        folder = Path("/tmp") / f"radfuse-{uuid.uuid4().hex[:8]}"
+        server = pgserver.get_server(folder, cleanup_mode=None)
     yield server.get_uri()
-    server.cleanup()
+    # Its own clean-up waits a minute for a process that nobody collects, as in containers without an init.
+    postmaster = psutil.Process(int((folder / "postmaster.pid").read_text().split()[0]))
+    postmaster.send_signal(signal.SIGQUIT)
+    while postmaster.is_running() and postmaster.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.02)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -33,9 +43,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     name = f"ledger_{uuid.uuid4().hex[:8]}"
     engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+        connection.execute(sa.text(f"CREATE SCHEMA {name}"))
     engine.dispose()
-    yield server.set(database=name).render_as_string(hide_password=False)
+    yield server.update_query_dict({"options": f"-csearch_path={name}"}).render_as_string(hide_password=False)
 
 
 class Clock:

@@ -205,6 +205,18 @@ def test_a_running_job_outlives_a_restart_of_the_broker(
     assert installation.features(job_id) == undisturbed
 
 
+def test_a_worker_whose_job_ended_while_the_broker_was_away_goes_on(installation: Installation) -> None:
+    job_id = submit_large(installation)
+    installation.wait_for(job_id, JobState.RUNNING)
+    installation.kill("redis")
+    assert installation.wait_for(job_id).state is JobState.SUCCEEDED
+    time.sleep(0.5)  # its acknowledgement fails meanwhile
+
+    installation.start("redis")
+
+    assert installation.wait_for(installation.submit(IMAGE, MASK)).state is JobState.SUCCEEDED
+
+
 def test_a_stopped_worker_ends_its_job_first(installation: Installation) -> None:
     job_id = submit_large(installation)
     installation.wait_for(job_id, JobState.RUNNING)

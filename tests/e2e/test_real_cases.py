@@ -1,0 +1,74 @@
+"""Real patients through a running service: what is computed, what is refused, and that formats agree."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from service.client import Client
+from service.config import BUILT_IN_MODELS
+from service.errors import Refused
+from service.manifest import read_manifest
+from tests.e2e.running import Running
+from tests.real_data import real_data
+
+pytestmark = pytest.mark.real
+MODEL = "phantom-ct"
+CASES = 20
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    real_data("lidc_nodules")
+    running = Running(tmp_path_factory.mktemp("up") / "home", BUILT_IN_MODELS, workers=2)
+    try:
+        with Client(running.until_ready()) as opened:
+            yield opened
+    finally:
+        running.stop()
+
+
+def check(result: object, names: list[str]) -> None:
+    (roi,) = result.rois  # type: ignore[attr-defined]
+    assert list(roi.features) == names
+    assert roi.roi["voxels"] >= 2
+    (prediction,) = roi.predictions
+    assert prediction.demonstration
+    assert sum(prediction.probabilities.values()) == pytest.approx(1)
+
+
+def test_lung_nodules_give_a_fused_vector_each(client: Client) -> None:
+    names = read_manifest(BUILT_IN_MODELS / MODEL).feature_names
+    folder = real_data("lidc_nodules")
+    for image in islice(sorted((folder / "image").iterdir()), CASES):
+        check(client.extract(image, folder / "nodule_mask" / image.name, model=MODEL), names)
+
+
+def test_lung_tumours_give_a_fused_vector_each_and_empty_masks_are_refused(client: Client) -> None:
+    names = read_manifest(BUILT_IN_MODELS / MODEL).feature_names
+    masks = sorted(real_data("nsclc_ct_tnm", "crops").glob("*_mask.nii.gz"))
+    images = [mask.with_name(mask.name.replace("mask", "ct")) for mask in masks]
+    computed, empty = 0, 0
+    # an empty crop is the whole cube: the five largest images are tried as well as the first ones
+    largest = sorted(range(len(masks)), key=lambda number: -images[number].stat().st_size)[:12]
+    for number in [*range(CASES), *(number for number in largest if number >= CASES)]:
+        try:
+            check(client.extract(images[number], masks[number], model=MODEL), names)
+            computed += 1
+        except Refused as refusal:
+            assert refusal.kind == "empty-roi"
+            empty += 1
+    assert computed >= CASES - 5
+    assert empty == 5
+
+
+def test_one_patient_as_nifti_and_as_dicom_gives_the_same_features(client: Client) -> None:
+    mask = real_data("sts_sarcoma", "STS_002", "CT_mask.nii.gz")
+    series = real_data("sts_sarcoma", "dicom", "STS_002", "CT", "image")
+    nifti = real_data("sts_sarcoma", "STS_002", "CT_image.nii.gz")
+    from_dicom, from_nifti = (
+        client.extract(Path(image), mask, model=MODEL).rois[0].features for image in (series, nifti)
+    )
+    assert list(from_dicom) == list(from_nifti)
+    assert from_dicom == pytest.approx(from_nifti, rel=1e-6, abs=1e-6)
