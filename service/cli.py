@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from service.client import Client, Submission, collect_files, collect_images, refusal
-from service.config import CLIENT_VARIABLES, NO_TELEMETRY, PREFIX, SECRETS_DIR, describe_settings, read_settings
+from service.config import CLIENT_VARIABLES, PREFIX, SECRETS_DIR, describe_settings, read_settings
 from service.errors import CaseError, RadfuseError, Refused, RequestError, ServiceUnreachable
 from service.manifest import read_manifests
 from service.report.table import to_csv
@@ -266,7 +266,6 @@ def _find_images(arguments: list[Path]) -> Mapping[str, Sequence[Path]]:
 
 
 def _extract_here(submission: Submission) -> dict[str, Any]:
-    os.environ.update(NO_TELEMETRY)
     from service.local import extract_locally  # noqa: PLC0415  # imaging libraries: only where they are needed
 
     with complaints.status("reading") as status:

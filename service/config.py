@@ -21,14 +21,15 @@ PREFIX = "RADFUSE_"
 MIB = 1024**2
 GIB = 1024**3
 SECRETS_DIR = "RADFUSE_SECRETS_DIR"
-# ONNX Runtime's builds send usage data to their maker unless told not to. Nothing may leave a machine that
-# holds patients' data.
-NO_TELEMETRY = {"ORT_DISABLE_TELEMETRY": "1"}
 # Read by the command line and the Python client, not by the service.
 CLIENT_VARIABLES = {
     "RADFUSE_URL": "Address of the service that the command line uses; by default this machine's.",
     "RADFUSE_API_KEY": "API key that the command line sends.",
 }
+# Read by the compose file and by the tests; a shell may well export them.
+ELSEWHERE = frozenset(
+    {"RADFUSE_PUBLISH", "RADFUSE_WORKER_LIMIT", "RADFUSE_WORKER_CPUS", "RADFUSE_COMPOSE", "RADFUSE_TEST_DATA"}
+)
 BUILT_IN_MODELS = Path(__file__).resolve().parent.parent / "models"
 
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
@@ -106,7 +107,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         SettingsInvalid: a `RADFUSE_` variable is unknown, or a value is wrong. Values are not repeated, for
             they may be secrets.
     """
-    known = {PREFIX + name.upper() for name in Settings.model_fields} | {SECRETS_DIR, *CLIENT_VARIABLES}
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {SECRETS_DIR, *CLIENT_VARIABLES, *ELSEWHERE}
     unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
     if unknown:
         raise SettingsInvalid(f"unknown environment variables: {', '.join(unknown)}; see `radfuse settings`")

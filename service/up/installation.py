@@ -9,7 +9,7 @@ from typing import Final
 import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.config import NO_TELEMETRY, PREFIX, read_settings
+from service.config import PREFIX, read_settings
 from service.errors import StartFailed
 from service.identity import is_dead
 from service.ledger import Ledger
@@ -169,7 +169,7 @@ class Installation:
         decided = {"home": str(self.settings.home), "port": str(self.settings.port)}
         if not self.settings.redis_url:
             decided["redis_url"] = f"redis+socket://{self._home.redis_socket}"
-        return self._given | NO_TELEMETRY | {PREFIX + name.upper(): value for name, value in decided.items()}
+        return self._given | {PREFIX + name.upper(): value for name, value in decided.items()}
 
     def _wait_until_ready(self) -> None:
         supervisor = self._started()
