@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q --no-build-isolation -c constraints.txt
 
-.PHONY: demo up test test-compose bundle bench check-python clean
+.PHONY: demo up test test-compose bundle check-python clean
 
 demo: $(VENV)/.service
 	$(BIN)/python -m service.demo

@@ -171,8 +171,9 @@ def _fill(target: Any, file: BinaryIO, skip: int, compressed: bool) -> None:
     """Fill a byte array from a stream, then follow the stream to its end for the checksum."""
     filled = -skip
     for piece in read_decoded(file, skip + target.size + CHUNK, compressed):
-        useful = np.frombuffer(piece, np.uint8)[max(0, -filled) :][: target.size - max(0, filled)]
-        target[max(0, filled) :][: useful.size] = useful
+        start = min(max(0, filled), target.size)
+        useful = np.frombuffer(piece, np.uint8)[max(0, -filled) :][: target.size - start]
+        target[start : start + useful.size] = useful
         filled += len(piece)
         if filled >= target.size and not compressed:
             return

@@ -7,6 +7,7 @@ the same number of threads, in turn with the requests, so that both meet the sam
 """
 
 import argparse
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ import httpx
 import numpy as np
 
 from service.bundle import ModelBundle
-from service.config import BUILT_IN_MODELS, Settings
+from service.config import BUILT_IN_MODELS
 from service.imaging.guard import Limits
 from service.imaging.reader import CaseFiles, read_case
 from service.pipeline import extract
@@ -34,7 +35,8 @@ def main() -> None:
     example = BUILT_IN_MODELS / MODEL / "example"
     image, mask = arguments.files or (example / "image.nii.gz", example / "mask.nii.gz")
     with tempfile.TemporaryDirectory() as home:
-        installation = Installation(Settings(home=Path(home), port=0, workers=1, device="cpu"), tell=print)
+        settings = {"RADFUSE_HOME": home, "RADFUSE_PORT": "0", "RADFUSE_WORKERS": "1", "RADFUSE_DEVICE": "cpu"}
+        installation = Installation(os.environ | settings, tell=print)
         installation.start()
         try:
             report(*measure(installation.url, image, mask, arguments.requests))

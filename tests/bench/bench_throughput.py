@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from service.config import BUILT_IN_MODELS, Settings
+from service.config import BUILT_IN_MODELS
 from service.up.installation import Installation
 from tests.build import write_nifti
 from training.phantoms import make_phantom
@@ -33,7 +33,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         pairs = write_cases(Path(folder))
         work = [pairs[number % len(pairs)] for number in range(arguments.cases)]
-        installation = Installation(Settings(home=Path(folder) / "home", port=0, workers=2, device="cpu"), tell=print)
+        home = Path(folder) / "home"
+        settings = {"RADFUSE_HOME": str(home), "RADFUSE_PORT": "0", "RADFUSE_WORKERS": "2", "RADFUSE_DEVICE": "cpu"}
+        installation = Installation(os.environ | settings, tell=print)
         installation.start()
         try:
             rates = [(run_service(installation.url, work), run_plain(work)) for _ in range(arguments.rounds)]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from service.errors import TooLarge, UnreadableImage, UnusableImage
-from service.imaging.guard import Limits
+from service.imaging.guard import CHUNK, Limits
 from service.imaging.volumes import read_volume
 from tests.build import build_image, write_mha, write_nifti, write_nifti_array, write_nrrd
 
@@ -157,3 +157,12 @@ def test_affine_beyond_any_patient_is_refused_without_overflow(tmp_path):
     )
     with pytest.raises(UnusableImage, match="beyond 1e\\+09 mm"):
         read_volume(path, LIMITS)
+
+
+@pytest.mark.parametrize("surplus", [1, CHUNK - 1, CHUNK + 1, 3 * CHUNK])
+@pytest.mark.parametrize("edge", [8, 64, 100])
+def test_bytes_after_the_declared_ones_are_ignored_however_the_stream_is_cut(tmp_path, surplus, edge):
+    voxels = np.arange(edge**3, dtype=np.int16).reshape((edge,) * 3)
+    path = write_nifti_array(tmp_path / "image", voxels, np.diag([-1.0, -1.0, 1.0, 1.0]))
+    path.write_bytes(gzip.compress(path.read_bytes() + bytes(surplus), 1))
+    assert np.array_equal(read_volume(path, LIMITS).voxels, voxels)
