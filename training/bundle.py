@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import yaml
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from service.bundle import ModelBundle, fused_feature_names
 from service.features.encoder import Encoder as OnnxEncoder
@@ -91,7 +92,7 @@ def make_bundle(config: BundleConfig, out: Path, processes: int = 2) -> Result:
     if out.name != config.about.name:
         raise ConfigError(f"the folder is named {out.name}, the bundle {config.about.name}")
     fix_randomness(config.threads)
-    with TemporaryDirectory(prefix="radfuse-") as work:
+    with TemporaryDirectory(prefix="radfuse-") as work, threadpool_limits(config.threads):
         made = Path(work) / out.name
         example.write_example(example.make_example(config.cohorts.example_seed), made / example.FOLDER)
         cohorts = build_cohorts(config, Path(work), processes)

@@ -109,7 +109,7 @@ def test_other_settings_leave_the_predictions_alone_and_say_so(bundle):
     (region,) = result.regions
     assert region.features.names == ("original_glcm_Idm", *(f"deep_{index:04d}" for index in range(DIMENSION)))
     assert region.predictions == extract(build_case(), bundle).regions[0].predictions
-    assert any("own radiomics settings" in note for note in result.notes)
+    assert any("own radiomics, computed beside" in note for note in result.notes)
 
 
 def test_notes_of_reading_are_kept(bundle):
