@@ -15,6 +15,7 @@ from service.config import Settings, settings
 TASK = "radfuse.extract"
 QUEUE = "radfuse"
 SENTINEL = "radfuse:generation"
+ENDED = "radfuse:ended"
 CONNECT_SECONDS = 0.5
 SOCKET_SECONDS = 5.0
 VISIBILITY_SECONDS = 7 * 86_400
@@ -69,20 +70,33 @@ def create_app(values: Settings) -> Celery:
     return application
 
 
-def publish(job_id: str) -> None:
+def publish(queue: Celery, job_id: str) -> None:
     """Send one job id.
 
     Raises:
         kombu.exceptions.OperationalError: the broker cannot be reached; raised within a second.
     """
-    app().send_task(TASK, args=[job_id], queue=QUEUE, retry=False, ignore_result=True)
+    queue.send_task(TASK, args=[job_id], queue=QUEUE, retry=False, ignore_result=True)
+
+
+def announce_end(client: redis.Redis, job_id: str) -> None:
+    """Tell whoever waits that a job has ended. A hint: those who miss it look at the ledger a little later.
+
+    Raises:
+        redis.exceptions.RedisError: the broker cannot be reached.
+    """
+    client.publish(ENDED, job_id)
+
+
+def plain_url(url: str) -> str:
+    """Return the broker's URL as Redis' own client writes it."""
+    return url.replace("redis+socket://", "unix://", 1)
 
 
 def connect(url: str) -> redis.Redis:
     """Return a Redis client of the broker, for what Celery does not offer."""
-    plain = url.replace("redis+socket://", "unix://", 1)
     return redis.Redis.from_url(
-        plain, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=SOCKET_SECONDS, decode_responses=True
+        plain_url(url), socket_connect_timeout=CONNECT_SECONDS, socket_timeout=SOCKET_SECONDS, decode_responses=True
     )
 
 

@@ -64,6 +64,7 @@ class Dispatcher:
         self._ledger = Ledger(values.ledger_url)
         self._storage = Storage(values.home)
         self._redis = broker.connect(values.broker_url)
+        self._queue = broker.create_app(values)
         self._name = own_name()
         self._chores = [
             Chore("beat", lambda: self._ledger.beat(self._name, "dispatcher"), values.heartbeat_seconds),
@@ -91,7 +92,7 @@ class Dispatcher:
             count = 0
             try:
                 for job_id in ids:
-                    broker.publish(job_id)
+                    broker.publish(self._queue, job_id)
                     count += 1
             finally:
                 if count:

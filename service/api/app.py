@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from anyio import to_thread
+from anyio import create_task_group, to_thread
 from fastapi import FastAPI
 
 from service.api import openapi, problems
@@ -29,7 +29,10 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def live(_app: FastAPI) -> AsyncIterator[None]:
-        yield
+        async with create_task_group() as background:
+            background.start_soon(context.endings.listen)
+            yield
+            background.cancel_scope.cancel()
         await to_thread.run_sync(close_context, context)
 
     app = FastAPI(

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import redis
+from celery import Celery
 from fastapi import Depends, Request
 
 from service import broker
 from service.api.catalogue import Catalogue
+from service.api.endings import Endings
 from service.api.keyring import KeyRing
 from service.api.metrics import Metrics
 from service.api.waiting import Waiters
@@ -27,6 +29,8 @@ class Context:
     keys: KeyRing
     metrics: Metrics
     broker: redis.Redis
+    queue: Celery
+    endings: Endings
     waiters: Waiters
 
 
@@ -35,6 +39,7 @@ def open_context(settings: Settings) -> Context:
     settings.home.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(settings.ledger_url)
     ledger.upgrade()
+    endings = Endings(settings.broker_url)
     return Context(
         settings=settings,
         ledger=ledger,
@@ -43,7 +48,9 @@ def open_context(settings: Settings) -> Context:
         keys=KeyRing(ledger),
         metrics=Metrics(ledger),
         broker=broker.connect(settings.broker_url),
-        waiters=Waiters(),
+        queue=broker.create_app(settings),
+        endings=endings,
+        waiters=Waiters(endings),
     )
 
 

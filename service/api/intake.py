@@ -9,6 +9,7 @@ from functools import partial
 from anyio import CancelScope, to_thread
 from starlette.requests import Request
 
+from service import broker, log
 from service.api.context import Context
 from service.api.submission import build_request, check_text
 from service.api.uploads import Form, check_length, receive_form
@@ -17,6 +18,8 @@ from service.job import Job
 from service.storage import Staging, Storage
 
 RETRY_SECONDS = 30
+PUBLISH_SECONDS = 3.0  # then the dispatcher thinks that nobody will
+_logger = log.logger("api")
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 
@@ -72,7 +75,12 @@ def _accept(context: Context, staging: Staging, form: Form, *, owner: str, key: 
     # The dispatcher sweeps files without a job.
     try:
         job, created = context.ledger.create_job(
-            job_id=job_id, owner=owner, request=request, case_id=case_id, idempotency_key=key
+            job_id=job_id,
+            owner=owner,
+            request=request,
+            case_id=case_id,
+            idempotency_key=key,
+            taken_seconds=PUBLISH_SECONDS,
         )
     except IdempotencyConflict:
         context.storage.delete(job_id)
@@ -81,7 +89,19 @@ def _accept(context: Context, staging: Staging, form: Form, *, owner: str, key: 
         context.storage.delete(job_id)
         return job
     context.metrics.count_upload(sum(upload.bytes for upload in request.files))
+    _publish(context, job_id)
     return job
+
+
+def _publish(context: Context, job_id: str) -> None:
+    """Tell the broker at once; where that fails the dispatcher does it, as it does if this process dies here."""
+    try:
+        broker.publish(context.queue, job_id)
+    except broker.BrokerDown as error:
+        _logger.warning("outage", stage="publish", error=type(error).__name__, job_id=job_id)
+        context.ledger.put_back([job_id])
+    else:
+        context.ledger.mark_queued([job_id])
 
 
 def _check_key(key: str | None) -> None:

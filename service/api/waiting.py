@@ -8,21 +8,21 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
-from anyio import sleep, to_thread
+from anyio import to_thread
 from starlette.requests import Request
 
+from service.api.endings import Endings, Watch
 from service.job import Job
 from service.ledger import Ledger
 
 LONGEST_SECONDS = 60
-# A look at the ledger costs about a millisecond, so that looking again after 1 % of the time already waited delays an
-# answer by half a percent on average; the bounds keep short jobs prompt and long ones cheap.
-SHARE_OF_WAITED = 0.01
-SHORTEST_PAUSE = 0.005
-LONGEST_PAUSE = 0.1
-LOOKS_PER_SECOND = 400
+# Between two looks at the ledger, where news of the end comes by itself; and where it does not, because the broker is
+# away: then 2 % of the time already waited, within bounds, and for all requests together `LOOKS_PER_SECOND`.
+LOOK_SECONDS = 1.0
+SHARE_OF_WAITED = 0.02
+SHORTEST_PAUSE = 0.02
+LOOKS_PER_SECOND = 50
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?=$|[,;])", re.IGNORECASE)
 
 
@@ -32,35 +32,41 @@ def preferred_wait(prefer: str | None) -> int | None:
     return min(int(found[1]), LONGEST_SECONDS) if found else None
 
 
-@dataclass
 class Waiters:
-    """How many requests wait: together they look at the ledger `LOOKS_PER_SECOND` times a second at most."""
+    """The requests that wait, and how often they look at the ledger."""
 
-    count: int = 0
+    def __init__(self, endings: Endings) -> None:
+        self.endings = endings
+        self._count = 0
 
     @contextmanager
-    def one_more(self) -> Iterator[None]:
-        """Count one request while it waits."""
-        self.count += 1
+    def one_more(self, job_id: str) -> Iterator[Watch]:
+        """Count one request, and watch its job, while it waits."""
+        self._count += 1
         try:
-            yield
+            with self.endings.watch(job_id) as watch:
+                yield watch
         finally:
-            self.count -= 1
+            self._count -= 1
 
     def pause(self, waited_seconds: float) -> float:
         """Return the seconds until the next look."""
-        pause = min(max(waited_seconds * SHARE_OF_WAITED, SHORTEST_PAUSE), LONGEST_PAUSE)
-        return max(pause, self.count / LOOKS_PER_SECOND)
+        if self.endings.listening:
+            return LOOK_SECONDS
+        pause = min(max(waited_seconds * SHARE_OF_WAITED, SHORTEST_PAUSE), LOOK_SECONDS)
+        return max(pause, self._count / LOOKS_PER_SECOND)
 
 
 async def wait_for_end(request: Request, ledger: Ledger, waiters: Waiters, job: Job, seconds: int) -> Job:
     """Return the job as soon as it is terminal, else as it is after `seconds` or once the client has gone."""
     started = time.monotonic()
-    with waiters.one_more():
+    with waiters.one_more(job.id) as watch:
+        # What ended before the watch began rang nobody's bell.
+        job = await to_thread.run_sync(ledger.find_job, job.id, job.owner)
         while not job.state.terminal:
             waited = time.monotonic() - started
             if waited >= seconds or await request.is_disconnected():
                 break
-            await sleep(min(waiters.pause(waited), seconds - waited))
+            await watch.wait(min(waiters.pause(waited), seconds - waited))
             job = await to_thread.run_sync(ledger.find_job, job.id, job.owner)
     return job

@@ -92,15 +92,21 @@ class Database:
             yield connection, self._now(connection)
 
     @contextmanager
-    def write(self) -> Iterator[tuple[sa.Connection, float]]:
+    def write(self, *, durable: bool = True) -> Iterator[tuple[sa.Connection, float]]:
         """Open a transaction that may write; on SQLite it takes the one writer's place at once.
 
         A deferred SQLite transaction that turns into a writer fails instead of waiting.
+
+        Args:
+            durable: wait until the disk has it. Without, a power cut may undo the last moments' transactions (never
+                a part of one, and no process's death does): for what is found again anyway, such as who runs a job.
         """
         with (
-            self._engine.connect().execution_options(immediate=True) as connection,
+            self._engine.connect().execution_options(immediate=True, durable=durable) as connection,
             connection.begin(),
         ):
+            if self._postgres and not durable:
+                connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
             yield connection, self._now(connection)
 
     def _now(self, connection: sa.Connection) -> float:
@@ -131,7 +137,6 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout={BUSY_MILLISECONDS}")
-    cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.execute("PRAGMA secure_delete=ON")
     cursor.close()
@@ -139,6 +144,7 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
 
 def _begin_sqlite(connection: sa.Connection) -> None:
     options = connection.get_execution_options()
+    connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if options.get('durable', True) else 'NORMAL'}")
     kind = "EXCLUSIVE" if options.get("exclusive") else "IMMEDIATE" if options.get("immediate") else "DEFERRED"
     connection.exec_driver_sql(f"BEGIN {kind}")
 

@@ -21,9 +21,24 @@ class Requests(Database):
     """What the API asks of the ledger."""
 
     def create_job(
-        self, *, job_id: str, owner: str, request: JobRequest, case_id: str | None, idempotency_key: str | None
+        self,
+        *,
+        job_id: str,
+        owner: str,
+        request: JobRequest,
+        case_id: str | None,
+        idempotency_key: str | None,
+        taken_seconds: float = 0,
     ) -> tuple[Job, bool]:
         """Accept a job; once this returns, the job is never lost.
+
+        Args:
+            job_id: uuid4, hexadecimal.
+            owner: whose it is.
+            request: what was asked for.
+            case_id: the caller's pseudonym.
+            idempotency_key: the caller's, if any.
+            taken_seconds: for how long it is the caller's to publish, before the dispatcher does.
 
         Returns:
             The job and True; or, for an idempotency key seen before with the same content, the earlier job
@@ -39,7 +54,8 @@ class Requests(Database):
                 earlier = _earlier(connection, owner, digest, fingerprint)
                 if earlier is not None:
                     return earlier, False
-                row = _insert(connection, now, job_id=job_id, owner=owner, request=request, case_id=case_id)
+                values = {"id": job_id, "owner": owner, "request": request.model_dump_json(), "case_id": case_id}
+                row = _insert(connection, now, values | {"taken_until": now + taken_seconds})
                 if digest is not None:
                     connection.execute(
                         sa.insert(idempotency).values(
@@ -177,23 +193,16 @@ def _earlier(connection: sa.Connection, owner: str, digest: str | None, fingerpr
     return to_job(connection.execute(sa.select(jobs).where(jobs.c.id == row.job_id)).one())
 
 
-def _insert(
-    connection: sa.Connection, now: float, *, job_id: str, owner: str, request: JobRequest, case_id: str | None
-) -> sa.Row[Any]:
-    values = {
-        "id": job_id,
-        "owner": owner,
-        "case_id": case_id,
+def _insert(connection: sa.Connection, now: float, values: dict[str, Any]) -> sa.Row[Any]:
+    fresh = {
         "state": JobState.ACCEPTED,
-        "request": request.model_dump_json(),
         "attempt": 0,
         "version": 1,
         "created_at": now,
         "not_before": now,
-        "taken_until": now,
         "sends": 0,
     }
-    return connection.execute(sa.insert(jobs).values(values).returning(jobs)).one()
+    return connection.execute(sa.insert(jobs).values(fresh | values).returning(jobs)).one()
 
 
 def _parse_cursor(cursor: str) -> tuple[float, str]:

@@ -63,19 +63,19 @@ class Upkeep(Database):
 
     def beat(self, name: str, kind: str) -> None:
         """Record that a process lives."""
-        with self.write() as (connection, now):
+        with self.write(durable=False) as (connection, now):
             update = sa.update(processes).where(processes.c.name == name).values(beat_at=now)
             if not connection.execute(update).rowcount:
                 connection.execute(sa.insert(processes).values(name=name, kind=kind, beat_at=now))
 
     def report_device(self, name: str, device: str) -> None:
         """Record what a worker's encoder really runs on."""
-        with self.write() as (connection, _):
+        with self.write(durable=False) as (connection, _):
             connection.execute(sa.update(processes).where(processes.c.name == name).values(device=device))
 
     def leave(self, name: str) -> None:
         """Record that a process has ended in order."""
-        with self.write() as (connection, _):
+        with self.write(durable=False) as (connection, _):
             connection.execute(sa.delete(processes).where(processes.c.name == name))
 
     def list_processes(self, within_seconds: float) -> list[Process]:

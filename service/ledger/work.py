@@ -29,7 +29,7 @@ class Work(Database):
         with self.read() as (connection, now):
             if connection.execute(_publishable(now).limit(1)).first() is None:
                 return []
-        with self.write() as (connection, now):
+        with self.write(durable=False) as (connection, now):
             due = _publishable(now).limit(limit).with_for_update(skip_locked=True)
             ids = [str(job_id) for job_id in connection.execute(due).scalars()]
             connection.execute(sa.update(jobs).where(jobs.c.id.in_(ids)).values(taken_until=now + PUBLISH_SECONDS))
@@ -37,14 +37,14 @@ class Work(Database):
 
     def mark_queued(self, ids: Collection[str]) -> None:
         """Record that the broker has been told; a job that a worker has claimed meanwhile stays as it is."""
-        with self.write() as (connection, now):
+        with self.write(durable=False) as (connection, now):
             values = {"state": JobState.QUEUED, "queued_at": now, "taken_until": now, "sends": jobs.c.sends + 1}
             still = sa.and_(jobs.c.id.in_(ids), jobs.c.state == JobState.ACCEPTED)
             connection.execute(sa.update(jobs).where(still).values(values))
 
     def put_back(self, ids: Collection[str]) -> None:
         """Let taken jobs be taken again at once: they could not be published."""
-        with self.write() as (connection, now):
+        with self.write(durable=False) as (connection, now):
             still = sa.and_(jobs.c.id.in_(ids), jobs.c.state == JobState.ACCEPTED)
             connection.execute(sa.update(jobs).where(still).values(taken_until=now))
 
@@ -56,7 +56,7 @@ class Work(Database):
         Returns:
             The claim, or None where there is nothing to do: a duplicate delivery, a cancelled job.
         """
-        with self.write() as (connection, now):
+        with self.write(durable=False) as (connection, now):
             free = sa.or_(
                 sa.and_(jobs.c.state.in_(WAITING), jobs.c.not_before <= now),
                 sa.and_(jobs.c.state == JobState.RUNNING, jobs.c.lease_until < now),
@@ -87,7 +87,7 @@ class Work(Database):
         """
         if not job_ids:
             return []
-        with self.write() as (connection, now):
+        with self.write(durable=False) as (connection, now):
             mine = sa.and_(jobs.c.id.in_(job_ids), jobs.c.worker == worker, jobs.c.state == JobState.RUNNING)
             renewal = sa.update(jobs).where(mine).values(lease_until=now + lease_seconds).returning(jobs.c.id)
             kept = set(connection.execute(renewal).scalars())
@@ -97,7 +97,7 @@ class Work(Database):
 
     def report_stage(self, claim: Claim, stage: str) -> bool:
         """Record how far the job has come; False where it is no longer this claim's."""
-        with self.write() as (connection, _):
+        with self.write(durable=False) as (connection, _):
             values = {"stage": stage, "version": jobs.c.version + 1}
             return _update_fenced(connection, claim, values)
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import redis
 from billiard.exceptions import SoftTimeLimitExceeded
 from sqlalchemy.exc import OperationalError
 
-from service import log
+from service import broker, log
 from service.config import Settings
 from service.errors import CaseError, InputsMissing, OutOfMemory, OutOfTime, RadfuseError, SystemBroken
 from service.imaging.guard import Limits
@@ -38,6 +39,7 @@ class Desk:
     storage: Storage
     shelf: Shelf
     worker: str
+    broker: redis.Redis
 
 
 def run_attempt(desk: Desk, job_id: str) -> None:
@@ -58,9 +60,19 @@ def run_attempt(desk: Desk, job_id: str) -> None:
         outcome = "succeeded" if mine else "abandoned"
     except Exception as error:  # noqa: BLE001 - the product's one: whatever a case does, its job has an end
         outcome = _end_badly(desk, claim, error)
+    if outcome in ("succeeded", "failed"):
+        _announce(desk, job_id)
     if outcome in ("succeeded", "failed") and not values.keep_inputs:
         desk.storage.delete(job_id)
     _logger.info(outcome, job_id=job_id, attempt=claim.attempt, seconds=round(time.monotonic() - began, 3))
+
+
+def _announce(desk: Desk, job_id: str) -> None:
+    """Tell waiting requests; without the broker they find out by themselves."""
+    try:
+        broker.announce_end(desk.broker, job_id)
+    except broker.BrokerDown as error:
+        _logger.warning("outage", stage="announce", error=type(error).__name__)
 
 
 def _work(desk: Desk, claim: Claim) -> tuple[dict[str, Any], bytes]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from service import log
+from service import broker, log
 from service.config import settings
 from service.errors import SystemBroken
 from service.ledger import Ledger
@@ -30,7 +30,8 @@ def prepare(worker: str, threads: int) -> None:
 
     began = time.monotonic()
     values = settings()
-    desk = Desk(values, Ledger(values.ledger_url), Storage(values.home), Shelf(values, threads), worker)
+    client = broker.connect(values.broker_url)
+    desk = Desk(values, Ledger(values.ledger_url), Storage(values.home), Shelf(values, threads), worker, client)
     _desks[:] = [desk]
     try:
         device = desk.shelf.warm_up()

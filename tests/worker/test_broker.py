@@ -28,7 +28,7 @@ def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[In
 def test_a_message_is_a_job_id(installation: Installation) -> None:
     installation.start("redis")
 
-    broker.publish("0123")
+    broker.publish(broker.app(), "0123")
 
     (message,) = installation.redis.lrange(broker.QUEUE, 0, -1)
     headers = json.loads(message)["headers"]
@@ -37,22 +37,22 @@ def test_a_message_is_a_job_id(installation: Installation) -> None:
 
 def test_publishing_still_works_after_a_flush(installation: Installation) -> None:
     installation.start("redis")
-    broker.publish("1")
+    broker.publish(broker.app(), "1")
     installation.redis.flushall()
 
-    broker.publish("2")
+    broker.publish(broker.app(), "2")
 
     assert installation.redis.llen(broker.QUEUE) == 1
 
 
 def test_publishing_fails_within_a_second_while_redis_is_away(installation: Installation) -> None:
     installation.start("redis")
-    broker.publish("1")
+    broker.publish(broker.app(), "1")
     installation.kill("redis")
     began = time.monotonic()
 
     with pytest.raises(broker.BrokerDown):
-        broker.publish("2")
+        broker.publish(broker.app(), "2")
 
     assert time.monotonic() - began < 1
 
