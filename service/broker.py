@@ -51,6 +51,11 @@ def create_app(values: Settings) -> Celery:
             "visibility_timeout": VISIBILITY_SECONDS,
             "socket_connect_timeout": CONNECT_SECONDS,
             "socket_timeout": SOCKET_SECONDS,
+            # One try to connect when something is sent, without Kombu's own pauses.
+            "max_retries": 1,
+            "interval_start": 0,
+            "interval_step": 0,
+            "interval_max": 0,
             "socket_keepalive": not values.broker_url.startswith("redis+socket"),
         },
         worker_concurrency=values.workers,
