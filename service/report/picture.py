@@ -56,7 +56,7 @@ def draw_preview(image: Image, mask: Mask) -> bytes:
         panel = _draw_panel(_Slice.cut(image, mask, plane, centre), low, high)
         canvas.paste(panel, (position * (PANEL + GAP), 0))
     stream = io.BytesIO()
-    canvas.save(stream, "PNG")
+    canvas.save(stream, "PNG", compress_level=2)  # half the time of the default, a third larger
     return stream.getvalue()
 
 
