@@ -16,7 +16,7 @@ from service.imaging.guard import Limits
 from service.imaging.reader import CaseFiles, read_case
 from service.manifest import Manifest
 from service.pipeline import Stage, extract
-from service.radiomics_settings import PRESETS, RadiomicsSettings, parse_parameters
+from service.radiomics_settings import EVERY_PRESET, AnySettings, parse_parameters
 
 
 def extract_locally(submission: Submission, settings: Settings, on_stage: Callable[[str], None]) -> dict[str, Any]:
@@ -52,13 +52,13 @@ def _read_case(submission: Submission, manifest: Manifest, settings: Settings) -
     )
 
 
-def _read_radiomics(radiomics: str | Path | None) -> RadiomicsSettings | None:
+def _read_radiomics(radiomics: str | Path | None) -> AnySettings | None:
     if radiomics is None:
         return None
     if isinstance(radiomics, Path):
         return parse_parameters(radiomics.read_text(encoding="utf-8"))
-    if radiomics not in PRESETS:
+    if radiomics not in EVERY_PRESET:
         raise InvalidField(
-            f"radiomics: neither a file nor a preset; presets are {', '.join(sorted(PRESETS))}", field="radiomics"
+            f"radiomics: neither a file nor a preset; presets are {', '.join(sorted(EVERY_PRESET))}", field="radiomics"
         )
-    return PRESETS[radiomics]
+    return EVERY_PRESET[radiomics]

@@ -7,21 +7,19 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from service.bundle import ModelBundle, channel_prefix, deep_feature_names
 from service.errors import UnfitCase
-from service.features.radiomics import compute_radiomics
+from service.features.radiomics import compute_radiomics, name_engine
 from service.features.vector import FeatureVector
 from service.heads import Prediction
 from service.imaging.case import Case, Mask
 from service.imaging.orientation import as_stored
 from service.imaging.preprocess import cut_crop
-from service.radiomics_settings import Axes, RadiomicsSettings
-
-ENGINE: Final = "pyradiomics"
+from service.radiomics_settings import AnySettings, Axes
 
 
 class Stage(StrEnum):
@@ -49,6 +47,7 @@ class Result:
     bundle: ModelBundle
     regions: tuple[RegionResult, ...]
     settings_sha256: str
+    engine: str
     device: str
     seconds: Mapping[str, float]
     notes: tuple[str, ...]
@@ -61,7 +60,7 @@ class Result:
             "rois": [_describe(region) for region in self.regions],
             "provenance": {
                 "versions": dict(_versions(self.bundle.encoder.runtime_version)),
-                "radiomics_engine": ENGINE,
+                "radiomics_engine": self.engine,
                 "radiomics_settings_sha256": self.settings_sha256,
                 "device": self.device,
                 "seconds": dict(self.seconds),
@@ -94,7 +93,7 @@ def _tell_nobody(stage: Stage) -> None:
 def extract(
     case: Case,
     bundle: ModelBundle,
-    settings: RadiomicsSettings | None = None,
+    settings: AnySettings | None = None,
     on_stage: Callable[[Stage], None] = _tell_nobody,
     axes: Axes = "canonical",
     clock: Callable[[], float] = time.perf_counter,
@@ -137,7 +136,7 @@ def extract(
             )
             for mask, shown, own, embedding in zip(case.masks, radiomics, known, embeddings, strict=True)
         )
-    return Result(bundle, regions, wanted.sha256(), device, log.seconds, tuple(log.notes))
+    return Result(bundle, regions, wanted.sha256(), name_engine(wanted), device, log.seconds, tuple(log.notes))
 
 
 def _check_fit(case: Case, bundle: ModelBundle) -> None:
@@ -157,13 +156,17 @@ def _check_fit(case: Case, bundle: ModelBundle) -> None:
             )
 
 
-def _radiomics(case: Case, mask: Mask, bundle: ModelBundle, settings: RadiomicsSettings, axes: Axes) -> FeatureVector:
+def _radiomics(case: Case, mask: Mask, bundle: ModelBundle, settings: AnySettings, axes: Axes) -> FeatureVector:
     channels = bundle.manifest.channels
     parts = []
     for channel in channels:
         image = case.images[channel]
         pair = as_stored(image, mask) if axes == "stored" else (image, mask)
-        parts.append(compute_radiomics(*pair, settings).prefixed(channel_prefix(channel, channels)))
+        parts.append(
+            compute_radiomics(*pair, settings, bundle.manifest.modality, bundle.encoder.threads).prefixed(
+                channel_prefix(channel, channels)
+            )
+        )
     return FeatureVector.concatenate(parts)
 
 
@@ -214,5 +217,5 @@ def _describe(region: RegionResult) -> dict[str, Any]:
 
 @cache
 def _versions(runtime: str) -> Mapping[str, str]:
-    packages = {name: version(name) for name in ("radfuse", "pyradiomics", "SimpleITK", "numpy", "PyWavelets")}
+    packages = {name: version(name) for name in ("radfuse", "pyradiomics", "SimpleITK", "numpy", "numba", "PyWavelets")}
     return packages | {"onnxruntime": runtime}

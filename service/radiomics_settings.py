@@ -56,10 +56,11 @@ class RadiomicsSettings(BaseModel):
         canonical = json.dumps(self.document(), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
-    def covers(self, other: "RadiomicsSettings") -> bool:
+    def covers(self, other: "AnySettings") -> bool:
         """Whether every feature of `other` is one of these, computed in the same way."""
         return (
-            self.setting == other.setting
+            isinstance(other, RadiomicsSettings)
+            and self.setting == other.setting
             and all(_same_filter(self.image_types.get(name), options) for name, options in other.image_types.items())
             and set(other.feature_names()) <= set(self.feature_names())
         )
@@ -272,3 +273,33 @@ PRESETS: Final[Mapping[str, RadiomicsSettings]] = {
         {"imageType": {"Original": {}, "LoG": {"sigma": [1.0, 2.0, 3.0]}, "Wavelet": {"wavelet": "coif1", "level": 1}}}
     ),
 }
+
+
+class IbsiSettings(BaseModel):
+    """Features by IBSI's definitions, after IBSI's image processing: one of its benchmark configurations, or a default.
+
+    `auto` takes the processing of configuration C for CT, and that of D without rounding for other modalities; see
+    `features.ibsi.configuration`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    configuration: Literal["auto", "A", "B", "C", "D", "E"] = "auto"
+
+    def sha256(self) -> str:
+        """Return a digest of the content."""
+        return hashlib.sha256(f"ibsi:{self.configuration}".encode()).hexdigest()
+
+    def covers(self, other: "AnySettings") -> bool:
+        """Whether every feature of `other` is one of these, computed in the same way."""
+        return self == other
+
+
+AnySettings: TypeAlias = RadiomicsSettings | IbsiSettings
+
+CONFIGURATION_NAMES: Final[tuple[Literal["A", "B", "C", "D", "E"], ...]] = ("A", "B", "C", "D", "E")
+IBSI_PRESETS: Final[Mapping[str, IbsiSettings]] = {
+    "ibsi": IbsiSettings(),
+    **{f"ibsi-{name.lower()}": IbsiSettings(configuration=name) for name in CONFIGURATION_NAMES},
+}
+EVERY_PRESET: Final[Mapping[str, AnySettings]] = {**PRESETS, **IBSI_PRESETS}

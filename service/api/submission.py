@@ -8,7 +8,7 @@ from service.api.uploads import Form
 from service.errors import InvalidField
 from service.job import JobRequest, Upload
 from service.manifest import Manifest
-from service.radiomics_settings import PRESETS, Axes, parse_parameters
+from service.radiomics_settings import EVERY_PRESET, Axes, parse_parameters
 
 TEXT_LENGTH = 128
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -23,12 +23,12 @@ def build_request(form: Form, models: Mapping[str, Listed]) -> JobRequest:
     _check_files(form.files)
     manifest = choose_model(form.texts.get("model"), _given_channels(form.files), models)
     preset = form.texts.get("radiomics")
-    if preset is not None and preset not in PRESETS:
+    if preset is not None and preset not in EVERY_PRESET:
         raise InvalidField(
-            f"radiomics: no such preset; there are {', '.join(sorted(PRESETS))}; "
+            f"radiomics: no such preset; there are {', '.join(sorted(EVERY_PRESET))}; "
             "a PyRadiomics parameter file must be sent as a file",
             field="radiomics",
-            presets=sorted(PRESETS),
+            presets=sorted(EVERY_PRESET),
         )
     return JobRequest(
         model=manifest.reference,

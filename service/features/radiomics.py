@@ -1,98 +1,117 @@
-"""Hand-crafted features by PyRadiomics: its names, its order, its digits.
+"""Hand-crafted features: PyRadiomics' names, order and digits, or IBSI's definitions.
 
-Everything that a parameter document asks of PyRadiomics (resampling, normalisation, resegmentation, binning,
-filters) is done by PyRadiomics itself; nothing here touches the voxels.
+The exact engine computes what it can reproduce, PyRadiomics itself the rest (`engine.plan` decides; nothing is
+approximated). What a parameter document asks for beside features - resampling, normalisation, resegmentation - is
+always done by PyRadiomics; nothing here touches the voxels.
 """
 
+import contextlib
 import logging
 import math
 import threading
 import warnings
-from collections.abc import Mapping
-from typing import Any, Final, NoReturn
+from collections.abc import Iterator, Mapping
+from typing import Final, NoReturn
 
 import numpy as np
-from radiomics.featureextractor import RadiomicsFeatureExtractor
 
-from service.errors import RadiomicsRefused, RoiTooSmall
+from service.errors import EmptyRoi, RadiomicsRefused, RoiTooSmall
+from service.features.engine.plan import make_plan
+from service.features.engine.run import compute
+from service.features.ibsi.configuration import ARBITRARY_UNITS, CONFIGURATIONS, CT, Configuration
+from service.features.ibsi.features import compute_ibsi
 from service.features.vector import FeatureVector
 from service.imaging.case import Image, Mask
-from service.imaging.itk_bridge import mask_to_itk, to_itk
-from service.radiomics_settings import RadiomicsSettings, log_name
+from service.radiomics_settings import AnySettings, IbsiSettings, RadiomicsSettings, log_name
 
 LEAST_LOG_VOXELS: Final = 4  # ITK's recursive Gaussian needs as many along each axis
 
-# `warnings.catch_warnings` changes the whole process: one extraction at a time per process.
+# `warnings.catch_warnings` changes the whole process: one extraction by PyRadiomics at a time per process.
 _one_at_a_time: Final = threading.Lock()
 
 _TOO_SMALL: Final = (
     "mask only contains 1 segmented voxel",
     "mask has too few dimensions",
     "Size of the ROI is too small",
-    "No labels found in this mask",
-    "Label (1) not present in mask",
 )
 _RESEGMENTED: Final = "Resegmentation excluded too many voxels"
 
 
-def compute_radiomics(image: Image, mask: Mask, settings: RadiomicsSettings) -> FeatureVector:
+def compute_radiomics(
+    image: Image, mask: Mask, settings: AnySettings, modality: str = "CT", threads: int = 1
+) -> FeatureVector:
     """Compute every feature that the settings name.
 
-    A feature that PyRadiomics cannot define on the region (a correlation on one grey level, say) is NaN, as
-    PyRadiomics returns it.
+    A feature that is not defined on the region (a correlation on one grey level, say) is NaN, as with PyRadiomics.
 
     Args:
         image: one channel.
         mask: the region, on the image's grid.
-        settings: a checked parameter document.
+        settings: a checked parameter document, or an IBSI configuration.
+        modality: DICOM's; decides IBSI's default configuration and nothing else.
+        threads: how many to use; the values do not depend on it.
 
     Returns:
-        The features of `settings.feature_names()`, in that order.
+        The features of `settings.feature_names()`, in that order; IBSI's in the order of `ibsi.names`.
 
     Raises:
         RoiTooSmall: too few voxels or dimensions for the settings, at once or after resampling or resegmentation.
-        RadiomicsRefused: PyRadiomics cannot compute the settings on this case, or leaves out an image type.
+        RadiomicsRefused: the settings cannot be computed on this case, or leave out an image type.
         MemoryError: ITK could not allocate.
 
     References:
         van Griethuysen et al., Cancer Research 77 (2017) e104, doi:10.1158/0008-5472.CAN-17-0339.
+        Zwanenburg et al., Radiology 295 (2020) 328, doi:10.1148/radiol.2020191145.
     """
+    if isinstance(settings, IbsiSettings):
+        found = _by_ibsi(image, mask, settings, modality)
+        return FeatureVector(tuple(found), np.array(list(found.values())))
     _check_region(mask, settings)
-    features = _execute(image, mask, settings)
+    features = _execute(image, mask, settings, threads)
     names = settings.feature_names()
     if missing := [name for name in names if name not in features]:
         _refuse_missing(missing, image, settings)
-    return FeatureVector(names, np.array([float(np.real(features[name])) for name in names]))
+    return FeatureVector(names, np.array([features[name] for name in names]))
 
 
-def _execute(image: Image, mask: Mask, settings: RadiomicsSettings) -> Mapping[str, Any]:
-    logging.getLogger("radiomics").setLevel(logging.CRITICAL + 1)  # it logs to stderr by itself
-    extractor = _extractor(settings)
-    with _one_at_a_time, warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
+def name_engine(settings: AnySettings) -> str:
+    """Say who computes these settings: `radfuse`, `pyradiomics`, both (`radfuse+pyradiomics`), or `ibsi`."""
+    if isinstance(settings, IbsiSettings):
+        return "ibsi"
+    ways = {"native": "radfuse", "mixed": "radfuse+pyradiomics", "pyradiomics": "pyradiomics"}
+    return ways[make_plan(settings).whole]
+
+
+def choose_configuration(settings: IbsiSettings, modality: str) -> Configuration:
+    """Return the image processing of an IBSI preset: the named one, or the default of the modality."""
+    if settings.configuration != "auto":
+        return CONFIGURATIONS[settings.configuration]
+    return CT if modality == "CT" else ARBITRARY_UNITS
+
+
+def _by_ibsi(image: Image, mask: Mask, settings: IbsiSettings, modality: str) -> Mapping[str, float]:
+    i, j, k = image.geometry.spacing_mm
+    with np.errstate(all="ignore"):
+        return compute_ibsi(image.voxels.T, mask.voxels.T, (k, j, i), choose_configuration(settings, modality))
+
+
+def _execute(image: Image, mask: Mask, settings: RadiomicsSettings, threads: int) -> Mapping[str, float]:
+    native = make_plan(settings).whole == "native"
+    with contextlib.nullcontext() if native else _quiet_pyradiomics(), np.errstate(all="ignore"):
         try:
-            features: Mapping[str, Any] = extractor.execute(to_itk(image), mask_to_itk(mask))
+            return compute(image, mask, settings, threads)
+        except (EmptyRoi, RoiTooSmall) as error:  # the region as sent was checked before
+            raise RoiTooSmall(f"after resampling or resegmentation {error.detail}", **error.facts) from None
         except (ValueError, ArithmeticError, RuntimeError) as error:
             _refuse(error)
-    return features
 
 
-def _extractor(settings: RadiomicsSettings) -> Any:
-    """Build the extractor directly: PyRadiomics' own validation takes longer than a small case."""
-    document = settings.document()
-    extractor = RadiomicsFeatureExtractor(**_wide_bins(document["setting"]), additionalInfo=False)
-    extractor.disableAllImageTypes()
-    extractor.enableImageTypes(**{name: _wide_bins(options) for name, options in document["imageType"].items()})
-    extractor.disableAllFeatures()
-    extractor.enableFeaturesByName(**document["featureClass"])
-    return extractor
-
-
-def _wide_bins(options: dict[str, Any]) -> dict[str, Any]:
-    # PyRadiomics computes bin edges in the image's own type. With an integer width they wrap around since NumPy 2
-    # where the region spans (nearly) the whole range of a small type, 8-bit images above all. A float width gives
-    # the same edges without that.
-    return options | {"binWidth": float(options["binWidth"])} if "binWidth" in options else options
+@contextlib.contextmanager
+def _quiet_pyradiomics() -> Iterator[None]:
+    logging.getLogger("radiomics").setLevel(logging.CRITICAL + 1)  # it logs to stderr by itself
+    with _one_at_a_time, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _check_region(mask: Mask, settings: RadiomicsSettings) -> None:

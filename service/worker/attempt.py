@@ -18,7 +18,7 @@ from service.imaging.reader import CaseFiles, read_case
 from service.job import JobRequest
 from service.ledger import Claim, Ledger
 from service.pipeline import Stage, extract
-from service.radiomics_settings import PRESETS, RadiomicsSettings
+from service.radiomics_settings import EVERY_PRESET, AnySettings, RadiomicsSettings
 from service.report.picture import draw_preview
 from service.storage import Storage
 from service.worker.memory import lift_limit
@@ -116,10 +116,10 @@ def _files(storage: Storage, job_id: str, request: JobRequest) -> CaseFiles:
     return CaseFiles(images=images, mask=masks)
 
 
-def _radiomics_settings(request: JobRequest) -> RadiomicsSettings | None:
+def _radiomics_settings(request: JobRequest) -> AnySettings | None:
     if request.parameters is not None:
         return RadiomicsSettings.model_validate(request.parameters)
-    return None if request.preset is None else PRESETS[request.preset]
+    return None if request.preset is None else EVERY_PRESET[request.preset]
 
 
 def _report_stage(ledger: Ledger, claim: Claim, stage: Stage) -> None:

@@ -1,0 +1,39 @@
+"""Compile, or load from the cache, every kernel before the first request.
+
+Kernels are compiled for the number types they meet, so tiny images of every kind are described once. With a
+filled cache this takes about a second, without one about a minute.
+"""
+
+import numpy as np
+
+from service.features.engine import glcm, gldm, glrlm, glszm, ngtdm
+from service.features.engine.bank import describe
+from service.features.engine.discretise import discretise
+from service.features.engine.options import Bank, Gradient, ImageOptions, LaplacianOfGaussian, Original, Wavelet
+from service.features.engine.region import directions, find_region
+
+
+def warm() -> None:
+    """Run every kernel once for each number type that images and grey levels have."""
+    mask = np.zeros((8, 9, 10), dtype=np.bool_)
+    mask[1:7, 1:8, 1:9] = True
+    ramp = np.arange(mask.size).reshape(mask.shape) % 60
+    images = (Original(ImageOptions(dependence=1)), LaplacianOfGaussian((1.0,)), Wavelet(), Gradient())
+    for kind in (np.float32, np.float64):
+        describe(ramp.astype(kind), mask, (1.0, 1.0, 1.0), Bank(images))
+    _warm_wide_grids(mask)
+
+
+def _warm_wide_grids(mask: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> None:
+    """Count the matrices of an image with more than 255 grey levels, some of them missing."""
+    region = find_region(mask, (1.0, 1.0, 1.0))
+    offsets = directions(region.shape)
+    for step in (1.0, 2.0):
+        levels = discretise(np.arange(region.count) * step, ImageOptions(bin_width=1))
+        grid = levels.grid(region, 1)
+        next(glcm.count_pairs(grid, levels, region, offsets))
+        glrlm.count_runs(grid, levels, region, offsets)
+        glszm.find_zones(grid, region, offsets)
+        ngtdm.sum_differences(grid, levels, region, offsets)
+        for alpha in (0, 1):
+            gldm.count_dependence(grid, levels, region, offsets, alpha)
