@@ -39,6 +39,8 @@ $(VENV)/.service: pyproject.toml constraints.txt | check-python
 	@$(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt numpy setuptools wheel versioneer
 	@$(PIP) pyradiomics
 	@$(PIP) -e ".[worker]"
+	@echo "Compiling the radiomics kernels ..."
+	@$(BIN)/python -c "from service.features.engine.warm import warm; warm()"
 	@touch $@
 
 $(VENV)/.all: $(VENV)/.service

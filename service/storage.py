@@ -29,7 +29,6 @@ class Part:
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
-        self.path = path
         self.bytes = 0
         self._digest = hashlib.sha256()
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
@@ -100,14 +99,13 @@ class Staging:
         target = _job_folder(self._jobs, job_id)
         for part in self._parts:
             part.close()
-        # Together, because a disk brings many files home in the time of a few.
-        with ThreadPoolExecutor(SYNC_THREADS) as pool:
-            list(pool.map(_sync, (part.path for part in self._parts)))
         os.utime(self._folder)
-        _sync(self._folder)
-        self._folder.rename(target)
+        self._folder = self._folder.rename(target)
+        # Together, because a disk brings many files home in the time of a few. Until the job's row is committed the
+        # folder is an orphan, whatever of it has reached the disk.
+        with ThreadPoolExecutor(SYNC_THREADS) as pool:
+            list(pool.map(_sync, (*(target / part.name for part in self._parts), target, self._jobs)))
         self._committed = True
-        _sync(self._jobs)
 
     def close(self) -> None:
         """Remove the folder and what was written to it, unless it was committed."""

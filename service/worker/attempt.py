@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,10 +96,12 @@ def _work(desk: Desk, claim: Claim) -> tuple[dict[str, Any], bytes]:
         case_id=claim.job.case_id,
     )
     reading = round(time.perf_counter() - began, 6)
-    document = extract(case, bundle, _radiomics_settings(request), report, request.radiomics_axes).document()
+    with ThreadPoolExecutor(1) as beside:
+        picture = beside.submit(draw_preview, next(iter(case.images.values())), case.masks[0])
+        document = extract(case, bundle, _radiomics_settings(request), report, request.radiomics_axes).document()
     seconds = document["provenance"]["seconds"]
     document["provenance"]["seconds"] = {Stage.READING.value: reading, **seconds}
-    return document, draw_preview(next(iter(case.images.values())), case.masks[0])
+    return document, picture.result()
 
 
 def _files(storage: Storage, job_id: str, request: JobRequest) -> CaseFiles:

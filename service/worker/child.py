@@ -25,6 +25,7 @@ _desks: "list[Desk]" = []
 
 def prepare(worker: str, threads: int) -> None:
     """Load everything and set the memory limit; the child counts as alive only after this."""
+    from service.features.engine.warm import warm  # noqa: PLC0415 - see above
     from service.worker.attempt import Desk  # noqa: PLC0415 - see above
     from service.worker.shelf import Shelf  # noqa: PLC0415 - see above
 
@@ -33,6 +34,7 @@ def prepare(worker: str, threads: int) -> None:
     client = broker.connect(values.broker_url)
     desk = Desk(values, Ledger(values.ledger_url), Storage(values.home), Shelf(values, threads), worker, client)
     _desks[:] = [desk]
+    warm()
     try:
         device = desk.shelf.warm_up()
         if device is not None:
