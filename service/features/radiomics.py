@@ -34,6 +34,7 @@ _TOO_SMALL: Final = (
     "mask has too few dimensions",
     "Size of the ROI is too small",
 )
+_OUT_OF_MEMORY: Final = ("allocat", "start new thread")  # in ITK's words, and in Python's
 _RESEGMENTED: Final = "Resegmentation excluded too many voxels"
 
 
@@ -142,8 +143,8 @@ def _refuse(error: Exception) -> NoReturn:
         raise RoiTooSmall("after resampling the region is smaller than the settings need") from None
     if text.startswith(_RESEGMENTED):
         raise RoiTooSmall("resegmentation (resegmentRange) leaves fewer than two voxels of the region") from None
-    if isinstance(error, RuntimeError) and "allocat" in text:
-        raise MemoryError("ITK could not allocate memory for radiomics") from None
+    if isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY):
+        raise MemoryError("no memory was left for radiomics") from None
     raise RadiomicsRefused(
         f"PyRadiomics stopped with {type(error).__name__} on this image, region and settings",
         kind=type(error).__name__,

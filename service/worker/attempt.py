@@ -27,7 +27,14 @@ from service.worker.shelf import Shelf
 
 LEDGER_PAUSES_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 BROKEN_DELAY_SECONDS = 5.0
-OUT_OF_MEMORY_WORDS = ("bad_alloc", "bad allocation", "allocate memory", "unable to allocate", "out of memory")
+OUT_OF_MEMORY_WORDS = (
+    "bad_alloc",
+    "bad allocation",
+    "allocate memory",
+    "unable to allocate",
+    "out of memory",
+    "start new thread",
+)
 _logger = log.logger("attempt")
 
 

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from service.job import JobState
+from service.radiomics_settings import parse_parameters
 from service.worker.__main__ import threads_per_child
 from tests.build import build_geometry, build_image, build_mask, to_bytes, write_nifti, write_nifti_array
 from tests.running import Installation, running, wait_until
@@ -230,7 +231,7 @@ def test_a_stopped_worker_ends_its_job_first(installation: Installation) -> None
 
 def test_a_case_beyond_the_memory_limit_fails_typed_and_the_worker_lives(tmp_path: Path) -> None:
     with running(tmp_path / "home", RADFUSE_WORKER_MEMORY_BYTES=str(64 * 2**20)) as installation:
-        geometry = build_geometry((256, 256, 256), (1.0, 1.0, 1.0))
+        geometry = build_geometry((256, 256, 600), (1.0, 1.0, 1.0))
         image = dataclasses.replace(build_image(), voxels=np.zeros(geometry.shape, np.int16), geometry=geometry)
         mask = build_mask(build_geometry((8, 8, 8)), radius_mm=3)
         job_id = installation.submit(
@@ -247,7 +248,9 @@ def test_a_case_beyond_the_memory_limit_fails_typed_and_the_worker_lives(tmp_pat
 
 def test_a_case_beyond_the_time_limit_fails_typed(tmp_path: Path) -> None:
     with running(tmp_path / "home", RADFUSE_JOB_SECONDS="1") as installation:
-        job_id = installation.submit(LARGE_IMAGE, LARGER_MASK, preset="full")
+        # A distance given twice leaves everything to PyRadiomics, which takes many times longer.
+        slow = parse_parameters("setting: {distances: [1, 1]}\nimageType: {Original: , Wavelet: }").document()
+        job_id = installation.submit(LARGE_IMAGE, LARGER_MASK, parameters=slow)
 
         job = installation.wait_for(job_id)
 

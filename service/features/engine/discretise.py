@@ -74,7 +74,7 @@ def discretise(values: Voxels, options: ImageOptions) -> GreyLevels:
     try:
         edges = bin_edges(values, options.bin_width, options.bin_count)
         levels = _assign(values, edges)
-    except (OverflowError, ValueError, MemoryError) as error:
+    except (OverflowError, ValueError) as error:
         raise RadiomicsRefused(
             f"no bins of width {options.bin_width} (or {options.bin_count} bins) span the region's intensities",
             bin_width=options.bin_width,
