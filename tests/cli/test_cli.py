@@ -123,7 +123,7 @@ def test_a_local_case_takes_a_parameter_file(
     ("arguments", "code", "reason"),
     [
         (("--local", "--roi", "9"), 3, "unknown-roi"),
-        (("--local", "--radiomics", "typo"), 3, "presets are full, original"),
+        (("--local", "--radiomics", "typo"), 3, "presets are full, ibsi"),
         (("--local", "--model", "typo"), 3, "no such model"),
         (("-o", "features.xlsx"), 2, ".csv or .json"),
     ],

@@ -22,6 +22,8 @@ MASK = to_bytes(lambda path: write_nifti(path, build_mask()))
 LARGE = build_geometry((96, 96, 64), (1.0, 1.0, 1.5))
 LARGE_IMAGE = to_bytes(lambda path: write_nifti(path, build_image(LARGE)))
 LARGE_MASK = to_bytes(lambda path: write_nifti(path, build_mask(LARGE, radius_mm=25)))
+# A distance given twice leaves everything to PyRadiomics, which takes many times longer.
+SLOW = parse_parameters("setting: {distances: [1, 1]}\nimageType: {Original: , Wavelet: }").document()
 LARGER_MASK = to_bytes(lambda path: write_nifti(path, build_mask(LARGE, radius_mm=40)))
 
 
@@ -40,7 +42,7 @@ def undisturbed(installation: Installation) -> list[dict[str, float]]:
 
 
 def submit_large(installation: Installation) -> str:
-    return installation.submit(LARGE_IMAGE, LARGE_MASK, preset="full")
+    return installation.submit(LARGE_IMAGE, LARGE_MASK, parameters=SLOW)
 
 
 def slug(installation: Installation, job_id: str) -> str:
@@ -158,7 +160,7 @@ def test_a_job_whose_worker_is_killed_succeeds_at_the_second_attempt(
 
 
 def test_a_cancelled_jobs_child_is_killed(installation: Installation) -> None:
-    job_id = installation.submit(LARGE_IMAGE, LARGER_MASK, preset="full")
+    job_id = installation.submit(LARGE_IMAGE, LARGER_MASK, parameters=SLOW)
     installation.wait_for(job_id, JobState.RUNNING)
     (child,) = installation.children()
 
@@ -248,9 +250,7 @@ def test_a_case_beyond_the_memory_limit_fails_typed_and_the_worker_lives(tmp_pat
 
 def test_a_case_beyond_the_time_limit_fails_typed(tmp_path: Path) -> None:
     with running(tmp_path / "home", RADFUSE_JOB_SECONDS="1") as installation:
-        # A distance given twice leaves everything to PyRadiomics, which takes many times longer.
-        slow = parse_parameters("setting: {distances: [1, 1]}\nimageType: {Original: , Wavelet: }").document()
-        job_id = installation.submit(LARGE_IMAGE, LARGER_MASK, parameters=slow)
+        job_id = installation.submit(LARGE_IMAGE, LARGER_MASK, parameters=SLOW)
 
         job = installation.wait_for(job_id)
 
