@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from service.features.engine.compiled import kernel
 from service.features.engine.discretise import GreyLevels
-from service.features.engine.glcm_sensitive import correct_sensitive, maximal_correlation
+from service.features.engine.glcm_sensitive import Pairs, correct_sensitive, maximal_correlation
 from service.features.engine.options import Weighting
 from service.features.engine.region import Offsets, Region, Voxels, flat_offsets
 
@@ -62,16 +62,15 @@ def describe_pairs(matrices: Iterator[Doubles], directions: int, levels: GreyLev
         directions: how many directions were looked at; a single one is kept even if it is empty.
         levels: the grey levels of the rows and columns.
     """
-    described, shares = [], []
-    for matrix in matrices:
-        row = _describe(matrix, levels.numbers, levels.top)
-        correct_sensitive(row, matrix, levels.numbers, directions > 1, NAMES)
-        described.append(row)
-        shares.append(matrix)
-    features = dict(zip(NAMES, _means(np.array(described)), strict=True))
-    if not described and directions == 1 and levels.top == 1:
+    shares = list(matrices)
+    table = np.array([_describe(matrix, levels.numbers, levels.top) for matrix in shares]).reshape(-1, len(NAMES))
+    features = dict(zip(NAMES, _means(table), strict=True))
+    pairs = Pairs(shares, directions, levels)
+    if shares:
+        correct_sensitive(features, dict(zip(NAMES, table.T, strict=True)), pairs)
+    elif directions == 1 and levels.size == 1:
         features["InverseVariance"] = 0.0  # PyRadiomics sums over no distance at all
-    features["MCC"] = maximal_correlation(shares, levels.size, directions)
+    features["MCC"] = maximal_correlation(pairs)
     return features
 
 
@@ -99,11 +98,14 @@ def pair_weights(offsets: Offsets, spacing: tuple[float, float, float], norm: We
     return np.ones(len(offsets))
 
 
-def share_pairs(counts: Iterator[Counts], symmetrical: bool, weights: Doubles | None) -> Iterator[Doubles]:
+def share_pairs(
+    counts: Iterator[Counts], levels: GreyLevels, symmetrical: bool, weights: Doubles | None
+) -> Iterator[Doubles]:
     """Turn counts into shares: one matrix for each direction with pairs, or one for all, weighted.
 
     Args:
         counts: int64 (n, n) of each direction, from `count_pairs`.
+        levels: of rows and columns.
         symmetrical: whether a pair counts in both orders.
         weights: (A,), from `pair_weights`, or None.
     """
@@ -113,7 +115,7 @@ def share_pairs(counts: Iterator[Counts], symmetrical: bool, weights: Doubles | 
         return
     merged = np.sum(np.stack(list(both), axis=-1) * weights, axis=-1)
     if merged.any():
-        yield merged / np.sum(merged)
+        yield merged / np.sum(Pairs([merged], 1, levels).laid_out(), (1, 2)).item()
 
 
 def count_pairs(grid: Voxels, levels: GreyLevels, region: Region, offsets: Offsets) -> Iterator[Counts]:
@@ -193,7 +195,7 @@ def _describe(shares: Doubles, levels: Doubles, top: int) -> Doubles:
 
 
 @kernel
-def _marginals(  # noqa: PLR0913: a kernel takes its arrays one by one
+def _marginals(
     shares: Doubles, levels: Doubles, rows: Doubles, columns: Doubles, sums: Doubles, differences: Doubles
 ) -> tuple[float, float, float, float, float, float]:
     """Fill the distributions of i, j, i + j and |i - j|; return autocorrelation, energy, entropy, maximum, means."""

@@ -2,19 +2,20 @@
 
 Imc2 is the root of a difference of two entropies, MCC the root of an eigenvalue, ClusterShade a sum of cubes of
 both signs. Where the exact value is zero or nearly so, what PyRadiomics reports is the rounding of its own
-operations; so here they are done in its order, with the same library calls.
+operations; so here they are done in its order, with the same library calls on arrays of the same layout.
 
 References:
-    PyRadiomics 3.0.1, `glcm.RadiomicsGLCM`; NumPy's reductions: rows in turn where several directions are
-    stacked, pairwise where there is a single one.
+    PyRadiomics 3.0.1, `glcm.RadiomicsGLCM`.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from service.features.engine.compiled import kernel
+from service.features.engine.discretise import GreyLevels
 
 Doubles = npt.NDArray[np.float64]
 
@@ -23,82 +24,90 @@ _SMALL_INFORMATION = 1e-2  # an error of 1e-15 in the entropies then changes Imc
 _LEAST_SYMMETRIC = 16  # levels; for fewer the exact way is as fast
 _TOGETHER = 1 << 20  # cells of matrices that are decomposed in one call
 _SMALL_EIGENVALUE = 1e-4
-_RELATIVE = 1e-12
+_RELATIVE = 1e-11
 _SMALL_SHADE = 1e-4  # of the largest shade that the prominence allows
 
 
-def correct_sensitive(
-    features: Doubles, shares: Doubles, levels: Doubles, in_turn: bool, names: tuple[str, ...]
-) -> None:
-    """Recompute Imc2 and ClusterShade of one direction in place, if they are ill conditioned.
+@dataclass(frozen=True)
+class Pairs:
+    """Co-occurrence of all directions.
 
-    Args:
-        features: (F,), as named by `names`.
-        shares: p(i, j) (n, n).
-        levels: grey levels (n,).
-        in_turn: whether sums run row by row.
-        names: of the features.
+    Attributes:
+        shares: p(i, j) (n, n) of each direction in which pairs occur, or of all directions, weighted.
+        directions: how many were looked at.
+        levels: grey levels of rows and columns.
     """
-    imc2 = names.index("Imc2")
-    if not features[imc2] > _SMALL_INFORMATION:
-        features[imc2] = _second_information(shares, in_turn)
-    shade = names.index("ClusterShade")
-    if abs(features[shade]) < _SMALL_SHADE * features[names.index("ClusterProminence")] ** 0.75:
-        features[shade] = _shade(shares, levels, in_turn)
+
+    shares: list[Doubles]
+    directions: int
+    levels: GreyLevels
+
+    def laid_out(self) -> Doubles:
+        """Return p(i, j) as (1, n, n, A), in memory as PyRadiomics has it after deleting levels and directions.
+
+        NumPy adds up in the order of memory, and `numpy.delete` orders it by how many entries go: none, one or more.
+        """
+        size, kept = self.levels.size, len(self.shares)
+        missing, dropped = min(2, self.levels.top - size), min(2, self.directions - kept)
+        stack = np.zeros((1, size + missing, size + missing, kept + dropped))
+        stack[0, :size, :size, :kept] = np.stack(self.shares, axis=-1)
+        for axis in (1, 2):
+            stack = np.delete(stack, np.arange(size, size + missing), axis)
+        return np.delete(stack, np.arange(kept, kept + dropped)[None], 3) if dropped else stack
 
 
-def _second_information(shares: Doubles, in_turn: bool) -> float:
-    rows, columns = _marginals(shares, in_turn)
-    product = rows[:, None] * columns[None, :]
-    joint = -1.0 * _total(shares * np.log2(shares + EPSILON), in_turn)
-    independent = -1.0 * _total(product * np.log2(product + EPSILON), in_turn)
-    if independent == joint:
-        return 0.0
-    with np.errstate(invalid="ignore"):
-        return float(((1 - np.e ** np.array([-2 * (independent - joint)])) ** 0.5)[0])
-
-
-def _shade(shares: Doubles, levels: Doubles, in_turn: bool) -> float:
-    i, j = levels[:, None], levels[None, :]
-    row_mean, column_mean = _total(i * shares, in_turn), _total(j * shares, in_turn)
-    return _total(shares * ((i + j - row_mean - column_mean) ** 3), in_turn)
-
-
-def _marginals(shares: Doubles, in_turn: bool) -> tuple[Doubles, Doubles]:
-    rows = np.add.accumulate(shares, axis=1)[:, -1] if in_turn else shares.sum(axis=1)
-    return rows, shares.sum(axis=0)
-
-
-def _total(terms: Doubles, in_turn: bool) -> float:
-    return float(np.add.accumulate(terms.ravel())[-1] if in_turn else np.sum(terms))
-
-
-def maximal_correlation(shares: list[Doubles], size: int, directions: int) -> float:
-    """Compute MCC, averaged over directions.
+def correct_sensitive(features: dict[str, float], described: dict[str, Doubles], pairs: Pairs) -> None:
+    """Recompute Imc2 and ClusterShade in place, if they are ill conditioned.
 
     Args:
-        shares: p(i, j) (n, n) of each direction in which pairs occur.
-        size: number of grey levels n.
-        directions: how many directions were looked at.
+        features: averages over directions.
+        described: the same of each direction (A,).
+        pairs: what they describe.
+    """
+    if not (described["Imc2"] > _SMALL_INFORMATION).all():
+        features["Imc2"] = _second_information(pairs.laid_out())
+    largest = np.mean(described["ClusterProminence"] ** 0.75)
+    if abs(features["ClusterShade"]) < _SMALL_SHADE * largest:
+        features["ClusterShade"] = _shade(pairs.laid_out(), pairs.levels.numbers)
+
+
+def _second_information(shares: Doubles) -> float:
+    product = shares.sum(2, keepdims=True) * shares.sum(1, keepdims=True)
+    joint = -1.0 * np.sum(shares * np.log2(shares + EPSILON), (1, 2))
+    independent = -1.0 * np.sum(product * np.log2(product + EPSILON), (1, 2))
+    with np.errstate(invalid="ignore"):
+        found = (1 - np.e ** (-2 * (independent - joint))) ** 0.5
+    found[independent == joint] = 0
+    defined = found[~np.isnan(found)]
+    return float(np.mean(defined)) if len(defined) else np.nan
+
+
+def _shade(shares: Doubles, levels: Doubles) -> float:
+    i, j = levels[None, :, None, None], levels[None, None, :, None]
+    row_mean = np.sum(i * shares, (1, 2), keepdims=True)
+    column_mean = np.sum(j * shares, (1, 2), keepdims=True)
+    return float(np.mean(np.sum(shares * ((i + j - row_mean - column_mean) ** 3), (1, 2))))
+
+
+def maximal_correlation(pairs: Pairs) -> float:
+    """Compute MCC, averaged over directions.
 
     References:
         Haralick 1973, feature f14: the root of the second largest eigenvalue of
         Q(i, j) = sum_k p(i, k) p(j, k) / (p_x(i) p_y(k)).
     """
-    if size == 1:
-        return 1.0 if shares or directions > 1 else np.nan
-    if not shares:
+    if pairs.levels.size == 1:
+        return 1.0 if pairs.shares or pairs.directions > 1 else np.nan
+    if not pairs.shares:
         return np.nan
-    if size >= _LEAST_SYMMETRIC:
-        together = max(1, _TOGETHER // size**2)
-        parts = [np.stack(shares[first : first + together]) for first in range(0, len(shares), together)]
-        seconds = np.concatenate([_well_conditioned_seconds(part) for part in parts])
-        if not np.isnan(seconds).any():
-            return float(np.mean(np.sqrt(seconds)))
+    quick, accurate = _symmetric_seconds(pairs.shares, pairs.levels.size)
+    if np.min(quick) <= _SMALL_EIGENVALUE:
+        accurate[:] = False
     try:
-        return _mean_root([_second_eigenvalue(matrix, directions > 1) for matrix in shares])
+        exact = _exact_seconds(pairs, ~accurate)
     except np.linalg.LinAlgError:
         return np.nan
+    return _mean_root([exact.get(direction, second) for direction, second in enumerate(quick)])
 
 
 def _mean_root(seconds: list[np.inexact[Any]]) -> float:
@@ -109,8 +118,17 @@ def _mean_root(seconds: list[np.inexact[Any]]) -> float:
     return float(np.mean(roots).real) if len(roots) else np.nan
 
 
-def _well_conditioned_seconds(shares: Doubles) -> Doubles:
-    """Return the second largest eigenvalue of each Q (A,), or NaN where it may differ from PyRadiomics'.
+def _symmetric_seconds(shares: list[Doubles], size: int) -> tuple[Doubles, npt.NDArray[np.bool_]]:
+    """Return the second largest eigenvalue of each Q, and whether it is PyRadiomics'; zeros for few levels."""
+    if size < _LEAST_SYMMETRIC:
+        return np.zeros(len(shares)), np.zeros(len(shares), dtype=np.bool_)
+    together = max(1, _TOGETHER // size**2)
+    parts = [_symmetric_stack(np.stack(shares[first : first + together])) for first in range(0, len(shares), together)]
+    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+
+def _symmetric_stack(shares: Doubles) -> tuple[Doubles, npt.NDArray[np.bool_]]:
+    """Return the second largest eigenvalue of each Q of a stack (A,), and whether it is accurate.
 
     Scaled by the roots of the marginals Q is symmetric, but for epsilon. The skew part E that epsilon leaves changes
     an eigenvalue by |E|^2 over its distance to the next at most, and a symmetric matrix takes a tenth of the time.
@@ -125,16 +143,26 @@ def _well_conditioned_seconds(shares: Doubles) -> Doubles:
     turned = scaled.transpose(0, 2, 1)
     third, second, first = np.linalg.eigvalsh((scaled + turned) / 2)[:, -3:].T
     skew = np.sum((scaled - turned) ** 2, axis=(1, 2)) / 4
-    accurate = skew <= _RELATIVE * second * np.minimum(first - second, second - third)
-    return np.where((second > _SMALL_EIGENVALUE) & accurate, second, np.nan)
+    return second, skew <= _RELATIVE * second * np.minimum(first - second, second - third)
 
 
-def _second_eigenvalue(shares: Doubles, in_turn: bool) -> np.inexact[Any]:
-    """Return the second largest eigenvalue of Q, complex where rounding has made any of them so."""
-    rows, columns = _marginals(shares, in_turn)
-    eigenvalues = np.linalg.eigvals(_transitions(shares, np.ascontiguousarray(shares.T), rows, columns))
-    second: np.inexact[Any] = np.sort(eigenvalues)[-2]
-    return second
+def _exact_seconds(pairs: Pairs, wanted: npt.NDArray[np.bool_]) -> dict[int, np.inexact[Any]]:
+    """Return the second largest eigenvalue of the wanted directions, complex where rounding has made any so."""
+    if not wanted.any():
+        return {}
+    laid_out = pairs.laid_out()
+    rows, columns = laid_out.sum(2)[0], laid_out.sum(1)[0]  # (n, A)
+    found: dict[int, np.inexact[Any]] = {}
+    for direction in np.flatnonzero(wanted).tolist():
+        shares = pairs.shares[direction]
+        transitions = _transitions(
+            shares,
+            np.ascontiguousarray(shares.T),
+            np.ascontiguousarray(rows[:, direction]),
+            np.ascontiguousarray(columns[:, direction]),
+        )
+        found[direction] = np.sort(np.linalg.eigvals(transitions))[-2]
+    return found
 
 
 @kernel

@@ -160,9 +160,7 @@ def _count(grid: Voxels, margin: int, size: int, longest: int, offsets: Offsets)
 
 
 @kernel
-def _extend(  # noqa: PLR0913: a kernel takes its arrays one by one
-    flat: Voxels, start: int, step: int, lengths: Lengths, before: int, here: int, width: int
-) -> None:
+def _extend(flat: Voxels, start: int, step: int, lengths: Lengths, before: int, here: int, width: int) -> None:
     """Continue the runs of one row along one step; unsigned indices spare Numba a check that bars vector code."""
     voxel, earlier = np.uintp(start), np.uintp(start - step)
     source, target = np.uintp(before), np.uintp(here)
@@ -172,9 +170,7 @@ def _extend(  # noqa: PLR0913: a kernel takes its arrays one by one
 
 
 @kernel
-def _find_ends(  # noqa: PLR0913: a kernel takes its arrays one by one
-    flat: Voxels, start: int, step: int, lengths: Lengths, here: int, stride: int, cells: Lengths
-) -> None:
+def _find_ends(flat: Voxels, start: int, step: int, lengths: Lengths, here: int, stride: int, cells: Lengths) -> None:
     """Number the cell (level, length) of each voxel of one row that ends a run; 0 for the others."""
     voxel, later, target = np.uintp(start), np.uintp(start + step), np.uintp(here)
     for x in range(np.uintp(cells.shape[0])):

@@ -80,7 +80,7 @@ def find_zones(grid: Voxels, region: Region, offsets: Offsets) -> Zones:
 
 
 @kernel
-def _join(  # noqa: PLR0913: a kernel takes its arrays one by one
+def _join(
     grid: Voxels, margin: int, count: int, steps: Offsets, alone: int, first_bit: Bits
 ) -> tuple[Integers, Integers]:
     """Join neighbours of equal level in one scan, with a forest of zones (the older root wins, path halving).

@@ -219,7 +219,7 @@ def _span(near: float, reach: float, first: int, length: int, size: int) -> tupl
 
 
 @kernel
-def _filter_columns(  # noqa: PLR0913: a kernel takes its arrays one by one
+def _filter_columns(
     part: Voxels, kept: Singles, q: Doubles, first: int, reach: float, away: Doubles, aside: Doubles
 ) -> None:
     """Filter (P, n, C) along its middle axis; the last one runs fastest in memory."""
@@ -238,7 +238,7 @@ def _filter_columns(  # noqa: PLR0913: a kernel takes its arrays one by one
 
 
 @kernel
-def _filter_rows(  # noqa: PLR0913: a kernel takes its arrays one by one
+def _filter_rows(
     part: Voxels, kept: Singles, q: Doubles, first: int, reach: float, away: Doubles, aside: Doubles
 ) -> None:
     """Filter (K, J, n) along its last axis."""

@@ -59,16 +59,18 @@ def sum_differences(grid: Voxels, levels: GreyLevels, region: Region, offsets: O
         float64 (n,).
     """
     margin = (grid.shape[0] - region.shape[0]) // 2
-    numbers = np.concatenate([[0], levels.numbers]).astype(np.int32)
+    numbers = np.concatenate([[0], levels.numbers]).astype(np.uint16 if levels.top < 65536 else np.int32)
     steps = flat_offsets(offsets, grid.shape)
-    return _sum(grid, numbers, levels.dense, margin, np.concatenate([steps, -steps]))[1:]
+    tones = grid if levels.dense else numbers[grid]
+    return _sum(grid, tones, levels.size, margin, np.concatenate([steps, -steps]))[1:]
 
 
 @kernel
-def _sum(grid: Voxels, numbers: Integers, dense: bool, margin: int, steps: Offsets) -> Doubles:
+def _sum(grid: Voxels, tones: Voxels, size: int, margin: int, steps: Offsets) -> Doubles:
+    """Sum over the voxels of each rank (n + 1,); `tones` holds the levels of the ranks in `grid`."""
     planes, rows, columns = grid.shape
-    flat = grid.reshape(-1)
-    sums = np.zeros(numbers.shape[0])
+    ranks, flat = grid.reshape(-1), tones.reshape(-1)
+    sums = np.zeros(size + 1)
     total, count = np.empty(columns - 2 * margin, np.int32), np.empty(columns - 2 * margin, np.int32)
     for z in range(margin, planes - margin):
         for y in range(margin, rows - margin):
@@ -76,14 +78,10 @@ def _sum(grid: Voxels, numbers: Integers, dense: bool, margin: int, steps: Offse
             total[:] = 0
             count[:] = 0
             for k in range(steps.shape[0]):
-                if dense:
-                    _add(flat, start + steps[k], total, count)
-                else:
-                    _add_numbers(flat, start + steps[k], numbers, total, count)
+                _add(flat, start + steps[k], total, count)
             for x in range(total.shape[0]):
-                rank = flat[start + x]
-                if rank and count[x]:
-                    sums[rank] += abs(float(numbers[rank]) - float(total[x]) / float(count[x]))
+                if flat[start + x] and count[x]:
+                    sums[ranks[start + x]] += abs(float(flat[start + x]) - float(total[x]) / float(count[x]))
     return sums
 
 
@@ -92,15 +90,6 @@ def _add(flat: Voxels, start: int, total: Integers, count: Integers) -> None:
     """Add one neighbour of each voxel of a row; unsigned indices spare Numba a check that bars vector code."""
     there = np.uintp(start)
     for x in range(np.uintp(total.shape[0])):
-        rank = np.int32(flat[there + x])
-        total[x] += rank
-        count[x] += np.int32(rank != 0)
-
-
-@kernel
-def _add_numbers(flat: Voxels, start: int, numbers: Integers, total: Integers, count: Integers) -> None:
-    there = np.uintp(start)
-    for x in range(np.uintp(total.shape[0])):
-        rank = flat[there + x]
-        total[x] += numbers[rank]
-        count[x] += np.int32(rank != 0)
+        tone = np.int32(flat[there + x])
+        total[x] += tone
+        count[x] += np.int32(tone != 0)

@@ -102,7 +102,7 @@ def _pairs(voxels: DerivedVoxels, surroundings: Surroundings, options: ImageOpti
     near, region = surroundings.near, surroundings.region
     weights = glcm.pair_weights(near, region.spacing, options.weighting)
     counts = glcm.count_pairs(voxels.grid, voxels.levels, region, near)
-    shares = glcm.share_pairs(counts, options.symmetrical, weights)
+    shares = glcm.share_pairs(counts, voxels.levels, options.symmetrical, weights)
     return glcm.describe_pairs(shares, 1 if weights is not None else len(near), voxels.levels)
 
 

@@ -25,11 +25,11 @@ def warm() -> None:
 
 
 def _warm_wide_grids(mask: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> None:
-    """Count the matrices of an image with more than 255 grey levels, some of them missing."""
+    """Count the matrices of images with more than 255 grey levels, without and with gaps between them."""
     region = find_region(mask, (1.0, 1.0, 1.0))
     offsets = directions(region.shape)
-    for step in (1.0, 2.0):
-        levels = discretise(np.arange(region.count) * step, ImageOptions(bin_width=1))
+    for values in (np.arange(region.count), np.arange(region.count) * 2, np.arange(region.count) % 7 * 100):
+        levels = discretise(values.astype(np.float64), ImageOptions(bin_width=1))
         grid = levels.grid(region, 1)
         next(glcm.count_pairs(grid, levels, region, offsets))
         glrlm.count_runs(grid, levels, region, offsets)

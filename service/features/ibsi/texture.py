@@ -120,8 +120,8 @@ def _add_each(some: Iterable[Counts], others: Iterable[Counts]) -> list[Counts]:
 def _pairs(texture: Texture) -> Features:
     levels, offsets = texture.levels, texture.offsets
     counts = (glcm.count_pairs(part.grid, levels, part.region, offsets) for part in texture.parts)
-    shares = glcm.share_pairs(merge(counts, texture.aggregation), symmetrical=True, weights=None)
-    return glcm.describe_pairs(shares, len(offsets), levels)
+    shares = [*glcm.share_pairs(merge(counts, texture.aggregation), levels, symmetrical=True, weights=None)]
+    return glcm.describe_pairs(iter(shares), max(len(shares), len(offsets)), levels)
 
 
 def _runs(texture: Texture) -> Features:
