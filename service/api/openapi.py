@@ -121,8 +121,8 @@ _FORM: Extra = {
         },
         "radiomics": _TEXT
         | {
-            "description": "A preset's name (`original`, `full`, `ibsi`, `ibsi-a` to `ibsi-e`) as text, or a PyRadiomics "
-            "parameter file (YAML, at most 64 KiB) as a file. Without it the model's own settings apply.",
+            "description": "A preset's name (`original`, `full`, `ibsi`, `ibsi-a` to `ibsi-e`) as text, or a "
+            "PyRadiomics parameter file (YAML, at most 64 KiB) as a file. Without it the model's own settings apply.",
             "examples": ["original"],
         },
         "case_id": _TEXT
