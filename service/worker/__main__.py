@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from billiard.exceptions import TimeLimitExceeded
 from billiard.util import get_logger
 from celery import Celery, bootsteps, signals
 from celery.utils.sysinfo import cpu_budget
@@ -26,7 +27,6 @@ READY_SECONDS = 120.0
 REAP_SECONDS = 0.25
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
@@ -69,15 +69,16 @@ class KeptRequest(Request):  # type: ignore[misc]
             if state.should_stop is None:
                 raise
 
-    def on_timeout(self, soft: bool, timeout: float) -> None:
-        """Celery kills a child that has not stopped at the soft limit."""
-        if not soft:
-            self.keeper.fail_out_of_time(self.args[0])
-        super().on_timeout(soft, timeout)
-
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
-        """Something came up to the parent: the child died, or the ledger was away too long for it."""
-        self.keeper.release(self.args[0])
+        """Something came up to the parent: the child died, or the ledger was away too long for it.
+
+        So does a child that did not stop at the soft time limit and was killed at the hard one.
+        """
+        error = getattr(exc_info.exception, "exc", exc_info.exception)
+        if isinstance(error, TimeLimitExceeded):
+            self.keeper.fail_out_of_time(self.args[0])
+        else:
+            self.keeper.release(self.args[0])
         return super().on_failure(exc_info, send_failed_event, return_ok)
 
 

@@ -50,8 +50,10 @@ def test_it_was_made_from_the_configuration_beside_it(bundle):
 def test_the_example_is_the_configured_phantom_and_is_predicted_right(bundle, tmp_path):
     truth = json.loads((FOLDER / example.FOLDER / example.TRUTH).read_text())
     example.write_example(example.make_example(truth["seed"]), tmp_path)
-    for name in (example.MASK, example.TRUTH):
-        assert (tmp_path / name).read_bytes() == (FOLDER / example.FOLDER / name).read_bytes()
+    assert (tmp_path / example.MASK).read_bytes() == (FOLDER / example.FOLDER / example.MASK).read_bytes()
+    # Mathematical functions of another C library may differ in their last digit.
+    for key, value in json.loads((tmp_path / example.TRUTH).read_text()).items():
+        assert truth[key] == (pytest.approx(value, rel=1e-9) if isinstance(value, float) else value)
     (region,) = extract_example(FOLDER).regions
     (prediction,) = region.predictions
     assert prediction.label == truth["kind"]

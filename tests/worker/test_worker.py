@@ -24,6 +24,10 @@ LARGE_IMAGE = to_bytes(lambda path: write_nifti(path, build_image(LARGE)))
 LARGE_MASK = to_bytes(lambda path: write_nifti(path, build_mask(LARGE, radius_mm=25)))
 # A distance given twice leaves everything to PyRadiomics, which takes many times longer.
 SLOW = parse_parameters("setting: {distances: [1, 1]}\nimageType: {Original: , Wavelet: }").document()
+# Longer than the hard time limit of the tests below: the soft one's exception may be lost where Python ignores it.
+SLOWEST = parse_parameters(
+    "setting: {distances: [1, 1]}\nimageType: {Wavelet: , LoG: {sigma: [1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 5.5, 6]}}"
+).document()
 LARGER_MASK = to_bytes(lambda path: write_nifti(path, build_mask(LARGE, radius_mm=40)))
 
 
@@ -250,7 +254,20 @@ def test_a_case_beyond_the_memory_limit_fails_typed_and_the_worker_lives(tmp_pat
 
 def test_a_case_beyond_the_time_limit_fails_typed(tmp_path: Path) -> None:
     with running(tmp_path / "home", RADFUSE_JOB_SECONDS="1") as installation:
-        job_id = installation.submit(LARGE_IMAGE, LARGER_MASK, parameters=SLOW)
+        job_id = installation.submit(LARGE_IMAGE, LARGER_MASK, parameters=SLOWEST)
+
+        job = installation.wait_for(job_id)
+
+        assert (job.state, job.attempt, slug(installation, job_id)) == (JobState.FAILED, 1, "out-of-time")
+        assert installation.wait_for(installation.submit(IMAGE, MASK)).state is JobState.SUCCEEDED
+
+
+def test_a_case_whose_child_does_not_stop_at_the_time_limit_fails_typed_at_once(tmp_path: Path) -> None:
+    with running(tmp_path / "home", RADFUSE_JOB_SECONDS="1") as installation:
+        job_id = installation.submit(LARGE_IMAGE, LARGER_MASK, parameters=SLOWEST)
+        installation.wait_for(job_id, JobState.RUNNING)
+        (child,) = installation.children()
+        child.suspend()
 
         job = installation.wait_for(job_id)
 
