@@ -1,7 +1,7 @@
 """The product on one page: a case and a bundle in, one fused feature vector and predictions per region out."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,10 +13,10 @@ import numpy as np
 
 from service.bundle import ModelBundle, channel_prefix, deep_feature_names
 from service.errors import UnfitCase
-from service.features.radiomics import compute_radiomics, name_engine
+from service.features.radiomics import compute_radiomics_many, name_engine
 from service.features.vector import FeatureVector
 from service.heads import Prediction
-from service.imaging.case import Case, Mask
+from service.imaging.case import Case, Image, Mask
 from service.imaging.orientation import as_stored
 from service.imaging.preprocess import cut_crop
 from service.radiomics_settings import AnySettings, Axes
@@ -121,7 +121,7 @@ def extract(
     log = _Log(on_stage, clock, notes=list(case.notes))
     wanted = settings or bundle.settings
     with log.stage(Stage.RADIOMICS):
-        radiomics = [_radiomics(case, mask, bundle, wanted, axes) for mask in case.masks]
+        radiomics = _radiomics(case, bundle, wanted, axes)
         reusable = axes == "canonical" and wanted.covers(bundle.settings)
         known = radiomics if reusable else _radiomics_of_bundle(case, bundle, log)
     with log.stage(Stage.ENCODER):
@@ -156,23 +156,31 @@ def _check_fit(case: Case, bundle: ModelBundle) -> None:
             )
 
 
-def _radiomics(case: Case, mask: Mask, bundle: ModelBundle, settings: AnySettings, axes: Axes) -> FeatureVector:
-    channels = bundle.manifest.channels
+def _radiomics(case: Case, bundle: ModelBundle, settings: AnySettings, axes: Axes) -> list[FeatureVector]:
+    """Describe every region: one vector for each, of all channels."""
+    channels, modality, threads = bundle.manifest.channels, bundle.manifest.modality, bundle.encoder.threads
     parts = []
-    for channel in channels:
-        image = case.images[channel]
-        pair = as_stored(image, mask) if axes == "stored" else (image, mask)
-        parts.append(
-            compute_radiomics(*pair, settings, bundle.manifest.modality, bundle.encoder.threads).prefixed(
-                channel_prefix(channel, channels)
-            )
-        )
-    return FeatureVector.concatenate(parts)
+    for channel, (image, masks) in zip(channels, _laid_out(case, channels, axes), strict=True):
+        prefix = channel_prefix(channel, channels)
+        described = compute_radiomics_many(image, masks, settings, modality, threads)
+        parts.append([features.prefixed(prefix) for features in described])
+    return [FeatureVector.concatenate(list(of_one_region)) for of_one_region in zip(*parts, strict=True)]
+
+
+def _laid_out(case: Case, channels: Sequence[str], axes: Axes) -> Iterator[tuple[Image, Sequence[Mask]]]:
+    """Yield every channel and its masks; channels stored alike have the very same masks, measured only once."""
+    turned: dict[bytes, Sequence[Mask]] = {}
+    for image in (case.images[channel] for channel in channels):
+        if axes == "canonical" or image.stored_direction is None:
+            yield image, case.masks
+        else:
+            stored, masks = as_stored(image, case.masks)
+            yield stored, turned.setdefault(image.stored_direction.tobytes(), masks)
 
 
 def _radiomics_of_bundle(case: Case, bundle: ModelBundle, log: _Log) -> list[FeatureVector]:
     log.notes.append("predictions use the model's own radiomics, computed beside what was asked for")
-    return [_radiomics(case, mask, bundle, bundle.settings, "canonical") for mask in case.masks]
+    return _radiomics(case, bundle, bundle.settings, "canonical")
 
 
 def _embedding(case: Case, mask: Mask, bundle: ModelBundle) -> FeatureVector:

@@ -10,14 +10,14 @@ import logging
 import math
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NoReturn
 
 import numpy as np
 
 from service.errors import EmptyRoi, RadiomicsRefused, RoiTooSmall
 from service.features.engine.plan import make_plan
-from service.features.engine.run import compute
+from service.features.engine.run import compute_many
 from service.features.ibsi.configuration import ARBITRARY_UNITS, CONFIGURATIONS, CT, Configuration
 from service.features.ibsi.features import compute_ibsi
 from service.features.vector import FeatureVector
@@ -41,23 +41,31 @@ _RESEGMENTED: Final = "Resegmentation excluded too many voxels"
 def compute_radiomics(
     image: Image, mask: Mask, settings: AnySettings, modality: str = "CT", threads: int = 1
 ) -> FeatureVector:
-    """Compute every feature that the settings name.
+    """Compute every feature that the settings name, on one region; see `compute_radiomics_many`."""
+    return compute_radiomics_many(image, [mask], settings, modality, threads)[0]
+
+
+def compute_radiomics_many(
+    image: Image, masks: Sequence[Mask], settings: AnySettings, modality: str = "CT", threads: int = 1
+) -> list[FeatureVector]:
+    """Compute every feature that the settings name, on each of several regions.
 
     A feature that is not defined on the region (a correlation on one grey level, say) is NaN, as with PyRadiomics.
 
     Args:
         image: one channel.
-        mask: the region, on the image's grid.
+        masks: the regions, on the image's grid; they may overlap.
         settings: a checked parameter document, or an IBSI configuration.
         modality: DICOM's; decides IBSI's default configuration and nothing else.
         threads: how many to use; the values do not depend on it.
 
     Returns:
-        The features of `settings.feature_names()`, in that order; IBSI's in the order of `ibsi.names`.
+        For each mask the features of `settings.feature_names()`, in that order; IBSI's in the order of
+        `ibsi.names`. They do not depend on the other masks.
 
     Raises:
         RoiTooSmall: too few voxels or dimensions for the settings, at once or after resampling or resegmentation.
-        RadiomicsRefused: the settings cannot be computed on this case, or leave out an image type.
+        RadiomicsRefused: the settings cannot be computed on one of the regions, or leave out an image type.
         MemoryError: ITK could not allocate.
 
     References:
@@ -65,14 +73,11 @@ def compute_radiomics(
         Zwanenburg et al., Radiology 295 (2020) 328, doi:10.1148/radiol.2020191145.
     """
     if isinstance(settings, IbsiSettings):
-        found = _by_ibsi(image, mask, settings, modality)
-        return FeatureVector(tuple(found), np.array(list(found.values())))
-    _check_region(mask, settings)
-    features = _execute(image, mask, settings, threads)
-    names = settings.feature_names()
-    if missing := [name for name in names if name not in features]:
-        _refuse_missing(missing, image, settings)
-    return FeatureVector(names, np.array([features[name] for name in names]))
+        found = [_by_ibsi(image, mask, settings, modality) for mask in masks]
+        return [FeatureVector(tuple(features), np.array(list(features.values()))) for features in found]
+    for mask in masks:
+        _check_region(mask, settings)
+    return [_in_order(features, image, settings) for features in _execute(image, masks, settings, threads)]
 
 
 def name_engine(settings: AnySettings) -> str:
@@ -96,11 +101,20 @@ def _by_ibsi(image: Image, mask: Mask, settings: IbsiSettings, modality: str) ->
         return compute_ibsi(image.voxels.T, mask.voxels.T, (k, j, i), choose_configuration(settings, modality))
 
 
-def _execute(image: Image, mask: Mask, settings: RadiomicsSettings, threads: int) -> Mapping[str, float]:
+def _in_order(features: Mapping[str, float], image: Image, settings: RadiomicsSettings) -> FeatureVector:
+    names = settings.feature_names()
+    if missing := [name for name in names if name not in features]:
+        _refuse_missing(missing, image, settings)
+    return FeatureVector(names, np.array([features[name] for name in names]))
+
+
+def _execute(
+    image: Image, masks: Sequence[Mask], settings: RadiomicsSettings, threads: int
+) -> Sequence[Mapping[str, float]]:
     native = make_plan(settings).whole == "native"
     with contextlib.nullcontext() if native else _quiet_pyradiomics(), np.errstate(all="ignore"):
         try:
-            return compute(image, mask, settings, threads)
+            return compute_many(image, masks, settings, threads)
         except (EmptyRoi, RoiTooSmall) as error:  # the region as sent was checked before
             raise RoiTooSmall(f"after resampling or resegmentation {error.detail}", **error.facts) from None
         except (ValueError, ArithmeticError, RuntimeError) as error:

@@ -5,6 +5,7 @@ whole axes are permuted and reversed; no value is computed. So one acquisition s
 orders gives one array, and features that depend on the order of axes (wavelet bands, crops) agree.
 """
 
+from collections.abc import Sequence
 from itertools import permutations
 from typing import Final
 
@@ -51,17 +52,20 @@ def reorient(
     )
 
 
-def as_stored(image: Image, mask: Mask) -> tuple[Image, Mask]:
-    """Return image and mask with their axes in the order of the image's file.
+def as_stored(image: Image, masks: Sequence[Mask]) -> tuple[Image, Sequence[Mask]]:
+    """Return image and masks with their axes in the order of the image's file.
 
     PyRadiomics reads files as they are stored, and not all that it computes is the same along reversed axes:
     wavelet bands, and the mesh (its area, by some thousandths). This gives its values on the file.
     """
     if image.stored_direction is None:
-        return image, mask
+        return image, masks
     voxels, geometry, _ = reorient(image.voxels, image.geometry, image.stored_direction)
-    region, _, _ = reorient(mask.voxels, mask.geometry, image.stored_direction)
-    return Image(voxels, geometry, image.modality), Mask(region, geometry, mask.name)
+    turned = []
+    for mask in masks:
+        region, own, _ = reorient(mask.voxels, mask.geometry, image.stored_direction)
+        turned.append(Mask(region, own, mask.name))
+    return Image(voxels, geometry, image.modality), turned
 
 
 def axis_letters(geometry: Geometry) -> str:

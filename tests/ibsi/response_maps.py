@@ -69,7 +69,8 @@ def compare_maps(data: Path) -> Iterator[Comparison]:
 
 def _recursive(image: Doubles, sigma: float) -> Doubles:
     """Filter as PyRadiomics does; it multiplies by sigma squared, IBSI does not."""
-    return np.asarray(laplacian(image, _everywhere(image), sigma), np.float64) / (sigma / SPACING) ** 2
+    whole = _everywhere(image)
+    return np.asarray(laplacian(image, whole, whole.spacing, sigma), np.float64) / (sigma / SPACING) ** 2
 
 
 def _truncated(image: Doubles, sigma: float) -> Doubles:

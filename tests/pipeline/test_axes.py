@@ -7,6 +7,7 @@ import pytest
 from radiomics.featureextractor import RadiomicsFeatureExtractor
 
 from service.bundle import ModelBundle
+from service.imaging.case import Case
 from service.imaging.guard import Limits
 from service.imaging.reader import CaseFiles, read_case
 from service.pipeline import extract
@@ -75,6 +76,35 @@ def test_stored_axes_leave_embedding_and_predictions_as_they_are(stored_orders, 
     assert np.array_equal(a.features.select(deep).values, b.features.select(deep).values)
     assert a.predictions == b.predictions
     assert any("computed beside" in note for note in stored.notes)
+
+
+def test_stored_axes_of_several_channels_and_regions_are_those_of_each_file(tmp_path):
+    bundle = ModelBundle.load(write_bundle(tmp_path / "models", channels=("t1", "flair"), mask_channel=True))
+    files = {
+        name: write_nrrd(tmp_path / f"{name}.nrrd", reorder(volume, (0, 2, 1), (False, True, False)))
+        for name, volume in {"t1": build_image(seed=1), "flair": build_image(seed=2)}.items()
+    }
+    masks = [
+        write_nrrd(
+            tmp_path / f"mask{radius}.nrrd", reorder(build_mask(radius_mm=radius), (0, 2, 1), (False, True, False))
+        )
+        for radius in (5.0, 4.0)
+    ]
+    cases = [
+        read_case(
+            CaseFiles({name: [path] for name, path in files.items()}, [mask]),
+            roi=None, resample_mask=False, limits=LIMITS, case_id=None,
+        )
+        for mask in masks
+    ]  # fmt: skip
+    both = Case(None, cases[0].images, tuple(case.masks[0] for case in cases))
+    for region, mask in zip(extract(both, bundle, PRESETS["full"], axes="stored").regions, masks, strict=True):
+        got = dict(region.features.items())
+        for name, path in files.items():
+            reference = run_pyradiomics(path, mask, "full")
+            assert {key: got[f"{name}_{key}"] for key in reference} == pytest.approx(
+                reference, rel=1e-9, abs=1e-12, nan_ok=True
+            )
 
 
 @pytest.mark.real

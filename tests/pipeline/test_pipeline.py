@@ -151,3 +151,19 @@ def test_another_modality_is_refused_where_it_is_known(bundle):
         extract(Case(None, {"ct": mr}, (build_mask(),)), bundle)
     ct = Image(image.voxels, image.geometry, "CT")
     assert extract(Case(None, {"ct": ct}, (build_mask(),)), bundle).regions
+
+
+def test_regions_and_channels_together_have_the_values_of_each_alone(tmp_path):
+    bundle = ModelBundle.load(write_bundle(tmp_path, channels=("t1", "flair"), mask_channel=True))
+    images = {"flair": build_image(seed=1), "t1": build_image(seed=2)}
+    radii = (5.0, 4.0, 4.5)
+
+    def build(radius):
+        return build_mask(radius_mm=radius, name=str(radius))
+
+    together = extract(Case(None, images, tuple(map(build, radii))), bundle, PRESETS["full"]).regions
+    for radius, region in zip(radii, together, strict=True):
+        (alone,) = extract(Case(None, images, (build(radius),)), bundle, PRESETS["full"]).regions
+        assert region.mask.name == alone.mask.name
+        assert region.features == alone.features
+        assert region.predictions == alone.predictions

@@ -1,8 +1,8 @@
-"""A whole bank of radiomic features from one image and one mask: start reading here.
+"""A whole bank of radiomic features from one image and one mask, or several: start reading here.
 
     find_region     one pass over the mask: box, count                                   region.py
     describe_shape  mesh, diameters, principal axes                                      shape.py
-    derived images  the image itself, LoG, wavelet sub-bands, ..., only in the box       laplacian.py, wavelet.py, ...
+    list_filterings the image itself, LoG, wavelet sub-bands, ..., only in the box       filtering.py
     prepare_voxels  intensities of the region to grey levels                             discretise.py
     describe_class  first order, GLCM, GLDM, GLRLM, GLSZM, NGTDM                         texture.py
 
@@ -10,7 +10,8 @@ Names, order and values are those of PyRadiomics 3.0.1. Everything works on the 
 a filter needs, so memory follows the region and not the image. Nothing here knows files, settings or processes.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -18,33 +19,29 @@ from functools import lru_cache, partial
 import numpy as np
 import numpy.typing as npt
 
-from service.features.engine import intensity, laplacian, wavelet
-from service.features.engine.options import (
-    Bank,
-    DerivedImage,
-    Elsewhere,
-    Gradient,
-    ImageOptions,
-    Intensity,
-    LaplacianOfGaussian,
-    Number,
-    Original,
-    Wavelet,
-)
+from service.features.engine.filtering import Filtering, image_names, list_filterings
+from service.features.engine.options import Bank, ImageOptions
 from service.features.engine.region import Region, Voxels, find_region, require_background, require_size
 from service.features.engine.shape import describe_shape
 from service.features.engine.texture import DerivedVoxels, Surroundings, describe_class, prepare_voxels, survey
 
 Features = dict[str, float]
-Named = tuple[str, Voxels]
+_Found = list[tuple[int, Features]]
+_Task = Callable[[], _Found]
+_Member = tuple[int, Region, Surroundings]
 
 
 @dataclass(frozen=True)
-class _Filter:
-    """One filtering that yields derived images, (name, intensities of the region in scan order)."""
+class Target:
+    """A region that has been found and checked.
 
-    run: Callable[[], Iterable[Named]]
-    options: ImageOptions
+    Attributes:
+        region: of the intensities.
+        describe_shape: its shape features; another outline's where the region was narrowed by intensity.
+    """
+
+    region: Region
+    describe_shape: Callable[[], Features]
 
 
 def describe(
@@ -71,69 +68,80 @@ def describe(
     region = find_region(mask, spacing)
     require_background(region, mask.size)
     require_size(region, bank.minimum_dimensions, bank.minimum_size)
-    return describe_region(image, region, region, bank, threads)
+    return describe_regions(image, [Target(region, partial(describe_shape, region))], bank, threads)[0]
 
 
-def describe_region(image: Voxels, region: Region, outline: Region, bank: Bank, threads: int = 1) -> Features:
-    """Compute a bank of features of a region that has been found and checked.
+def describe_regions(image: Voxels, targets: Sequence[Target], bank: Bank, threads: int = 1) -> list[Features]:
+    """Compute a bank of features of several regions of one image.
 
     Args:
         image: intensities (K, J, I), finite.
-        region: of the intensities.
-        outline: of the shape features; another one where the region was narrowed by intensity.
+        targets: at least one, all of one spacing.
         bank: what to compute.
         threads: how many to use; the result does not depend on it.
 
+    Returns:
+        The features of each region, the same as of that region alone.
+
     Raises:
-        RadiomicsRefused: PyRadiomics cannot compute the bank on this region either.
+        RadiomicsRefused: PyRadiomics cannot compute the bank on one of the regions either.
     """
-    filters = [found for derived in bank.images for found in _filters(image, region, derived)]
-    surroundings = {options: survey(region, options) for options in {found.options for found in filters}}
+    regions = [target.region for target in targets]
+    filterings = [found for derived in bank.images for found in list_filterings(image, regions, derived)]
+    options = dict.fromkeys(found.options for found in filterings)
+    surroundings = {(index, kind): survey(region, kind) for kind in options for index, region in enumerate(regions)}
+    tasks = _shape_tasks(targets) if "shape" in bank.features else []
     classes = tuple(name for name in bank.features if name != "shape")
-    tasks: list[Callable[[], Features]] = []
-    if "shape" in bank.features:
-        tasks.append(lambda: _named("original", "shape", describe_shape(outline)))
-    for found in filters if classes else ():
-        tasks.extend(_tasks(found, surroundings[found.options], classes, split=threads > 1 and len(filters) == 1))
+    for found in filterings if classes else ():
+        members = [(index, regions[index], surroundings[index, found.options]) for index in found.members]
+        tasks.extend(_tasks(found, members, classes, split=threads > 1 and len(filterings) == 1))
     described = _run(tasks, threads)
-    images = tuple(name for derived in bank.images for name in _image_names(image, region, derived))
-    return {name: described[name] for name in _order(images, tuple(bank.features.items())) if name in described}
+    names = tuple(name for derived in bank.images for name in image_names(image, regions[0], derived))
+    order = _order(names, tuple(bank.features.items()))
+    ordered = (described[index] for index in range(len(regions)))
+    return [{name: features[name] for name in order if name in features} for features in ordered]
 
 
-def _run(tasks: list[Callable[[], Features]], threads: int) -> Features:
+def _run(tasks: list[_Task], threads: int) -> dict[int, Features]:
+    described: dict[int, Features] = defaultdict(dict)
     if threads == 1 or not tasks:
-        return {name: value for task in tasks for name, value in task().items()}
-    with ThreadPoolExecutor(min(threads, len(tasks))) as pool:
-        futures = [pool.submit(task) for task in tasks]
-        return {name: value for future in futures for name, value in future.result().items()}
-
-
-def _tasks(
-    found: _Filter, surroundings: Surroundings, classes: tuple[str, ...], split: bool
-) -> list[Callable[[], Features]]:
-    """Return one task for a filter, or with `split` one for each class of features."""
-    if not split:
-        return [partial(_describe_all, found, surroundings, classes)]
-    tasks: list[Callable[[], Features]] = []
-    for name, values in found.run():
-        voxels = prepare_voxels(values, surroundings, found.options)
-        tasks += [partial(_describe_class, name, kind, voxels, surroundings, found.options) for kind in classes]
-    return tasks
-
-
-def _describe_all(found: _Filter, surroundings: Surroundings, classes: tuple[str, ...]) -> Features:
-    described: Features = {}
-    for name, values in found.run():
-        voxels = prepare_voxels(values, surroundings, found.options)
-        for kind in classes:
-            described |= _describe_class(name, kind, voxels, surroundings, found.options)
+        found: list[_Found] = [task() for task in tasks]
+    else:
+        with ThreadPoolExecutor(min(threads, len(tasks))) as pool:
+            found = [future.result() for future in [pool.submit(task) for task in tasks]]
+    for index, features in (part for parts in found for part in parts):
+        described[index] |= features
     return described
 
 
+def _shape_tasks(targets: Sequence[Target]) -> list[_Task]:
+    def task(index: int, target: Target) -> _Found:
+        return [(index, _named("original", "shape", target.describe_shape()))]
+
+    return [partial(task, index, target) for index, target in enumerate(targets)]
+
+
+def _tasks(found: Filtering, members: list[_Member], classes: tuple[str, ...], split: bool) -> list[_Task]:
+    """Return one task for a filtering, or with `split` one for each class of features."""
+    if not split:
+        return [lambda: [part for task in _parts(found, members, classes) for part in task()]]
+    return list(_parts(found, members, classes))
+
+
+def _parts(found: Filtering, members: list[_Member], classes: tuple[str, ...]) -> Iterator[_Task]:
+    """Filter, and yield a task for each derived image, region and class."""
+    for name, read in found.run():
+        for index, region, surroundings in members:
+            voxels = prepare_voxels(read(region), surroundings, found.options)
+            for kind in classes:
+                yield partial(_describe_class, index, f"{name}_{kind}", voxels, surroundings, found.options)
+
+
 def _describe_class(
-    image: str, kind: str, voxels: DerivedVoxels, surroundings: Surroundings, options: ImageOptions
-) -> Features:
-    return _named(image, kind, describe_class(kind, voxels, surroundings, options))
+    index: int, name: str, voxels: DerivedVoxels, surroundings: Surroundings, options: ImageOptions
+) -> _Found:
+    image, kind = name.rsplit("_", 1)
+    return [(index, _named(image, kind, describe_class(kind, voxels, surroundings, options)))]
 
 
 def _named(image: str, kind: str, features: Features) -> Features:
@@ -146,61 +154,3 @@ def _order(images: tuple[str, ...], features: tuple[tuple[str, tuple[str, ...]],
     shape = [f"original_shape_{feature}" for kind, names in features if kind == "shape" for feature in names]
     others = [f"{kind}_{feature}" for kind, names in features if kind != "shape" for feature in names]
     return (*shape, *(f"{image}_{other}" for image in images for other in others))
-
-
-def _image_names(image: Voxels, region: Region, derived: DerivedImage) -> list[str]:
-    if isinstance(derived, LaplacianOfGaussian):
-        return [laplacian.log_name(sigma) for sigma in _fitting(image, region, derived)]
-    if isinstance(derived, Wavelet):
-        return [f"wavelet-{band}" for band in wavelet.BANDS]
-    if isinstance(derived, Intensity):
-        return [derived.function]
-    if isinstance(derived, Elsewhere):
-        return list(derived.names)
-    return ["gradient" if isinstance(derived, Gradient) else "original"]
-
-
-def _fitting(image: Voxels, region: Region, derived: LaplacianOfGaussian) -> list[Number]:
-    return [sigma for sigma in derived.sigmas if laplacian.fits(image.shape, region.spacing, sigma)]
-
-
-def _filters(image: Voxels, region: Region, derived: DerivedImage) -> Iterator[_Filter]:
-    """List the filterings that make one kind of derived image; none where PyRadiomics leaves it out."""
-    inside, options = region.inside, derived.options
-    if isinstance(derived, Original):
-        yield _Filter(lambda: [("original", image[region.slices][inside])], options)
-    elif isinstance(derived, LaplacianOfGaussian):
-        for sigma in _fitting(image, region, derived):
-            yield _Filter(partial(_laplacian, image, region, sigma), options)
-    elif isinstance(derived, Wavelet):
-        for beginning in wavelet.BEGINNINGS:
-            yield _Filter(partial(_sub_bands, image, region, derived.wavelet, beginning), options)
-    elif isinstance(derived, Intensity):
-        yield _Filter(partial(_intensity, image, region, derived.function), options)
-    elif isinstance(derived, Gradient):
-        yield _Filter(partial(_gradient, image, region, derived.use_spacing), options)
-    else:
-        yield _Filter(partial(_elsewhere, derived, region), options)
-
-
-def _laplacian(image: Voxels, region: Region, sigma: Number) -> list[Named]:
-    return [(laplacian.log_name(sigma), laplacian.laplacian(image, region, sigma)[region.inside])]
-
-
-def _sub_bands(image: Voxels, region: Region, name: str, beginning: str) -> Iterator[Named]:
-    for band, box in wavelet.sub_bands(image, region, name, beginning):
-        yield f"wavelet-{band}", box[region.inside]
-
-
-def _intensity(image: Voxels, region: Region, function: str) -> list[Named]:
-    values = image[region.slices][region.inside]
-    return [(function, intensity.transform_intensity(values, intensity.largest_magnitude(image), function))]
-
-
-def _gradient(image: Voxels, region: Region, use_spacing: bool) -> list[Named]:
-    return [("gradient", intensity.gradient_magnitude(image, region, use_spacing)[region.inside])]
-
-
-def _elsewhere(derived: Elsewhere, region: Region) -> Iterator[Named]:
-    for name, filtered in derived.run():
-        yield name, filtered[region.slices][region.inside]

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from service.features.engine.compiled import kernel
 from service.features.engine.options import Number
-from service.features.engine.region import Region, Voxels
+from service.features.engine.region import Box, Spacing, Voxels
 
 Singles = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -46,39 +46,40 @@ def log_name(sigma: Number) -> str:
     return f"log-sigma-{str(sigma).replace('.', '-')}-mm-3D"
 
 
-def fits(shape: tuple[int, ...], spacing: tuple[float, float, float], sigma: Number) -> bool:
+def fits(shape: tuple[int, ...], spacing: Spacing, sigma: Number) -> bool:
     """Tell whether PyRadiomics filters an image of this shape (voxels) and spacing (mm) with this sigma (mm)."""
     least = min(shape)
     return least >= 4 and all(size >= math.ceil(sigma / step) + 1 for size, step in zip(shape, spacing, strict=True))
 
 
-def laplacian(image: Voxels, region: Region, sigma: Number) -> Singles:
-    """Filter the image around the region.
+def laplacian(image: Voxels, box: Box, spacing: Spacing, sigma: Number) -> Singles:
+    """Filter the image around a box.
 
     Args:
         image: (K, J, I), the whole image.
-        region: where the result is wanted.
+        box: where the result is wanted.
+        spacing: mm along (K, J, I).
         sigma: of the Gaussian, mm.
 
     Returns:
-        float32, the region's box.
+        float32, the box.
     """
-    reaches = tuple(REACH * float(sigma) / step for step in region.spacing)
-    crop, firsts = _surroundings(image, region, reaches)
-    total = np.zeros(region.shape, dtype=np.float32)
+    reaches = tuple(REACH * float(sigma) / step for step in spacing)
+    crop, firsts = _surroundings(image, box, reaches)
+    total = np.zeros(box.shape, dtype=np.float32)
     for axis in (2, 1, 0):  # ITK adds x, y and z in this order
         part = crop
         for step in (axis, *(other for other in (2, 1, 0) if other != axis)):
-            coefficients = recursive_coefficients(float(sigma), region.spacing[step], 2 if step == axis else 0)
-            part = _filter(part, step, coefficients, _margins(part.shape, region, firsts, reaches), reaches[step])
-        _accumulate(total, part, 1.0 / region.spacing[axis] ** 2)
+            coefficients = recursive_coefficients(float(sigma), spacing[step], 2 if step == axis else 0)
+            part = _filter(part, step, coefficients, _margins(part.shape, box, firsts, reaches), reaches[step])
+        _accumulate(total, part, 1.0 / spacing[axis] ** 2)
     return total
 
 
-def _surroundings(image: Voxels, region: Region, reaches: tuple[float, ...]) -> tuple[Voxels, tuple[int, ...]]:
+def _surroundings(image: Voxels, box: Box, reaches: tuple[float, ...]) -> tuple[Voxels, tuple[int, ...]]:
     """Return the part of the image that the filter sees, in a type that holds it, and the box's first index in it."""
     slices, firsts = [], []
-    for size, low, extent, reach in zip(image.shape, region.lower, region.shape, reaches, strict=True):
+    for size, low, extent, reach in zip(image.shape, box.lower, box.shape, reaches, strict=True):
         margin = math.ceil(reach) + _EXTRA
         start = max(0, low - margin)
         slices.append(slice(start, min(size, low + extent + margin)))
@@ -89,11 +90,11 @@ def _surroundings(image: Voxels, region: Region, reaches: tuple[float, ...]) -> 
 
 
 def _margins(
-    shape: tuple[int, ...], region: Region, firsts: tuple[int, ...], reaches: tuple[float, ...]
+    shape: tuple[int, ...], box: Box, firsts: tuple[int, ...], reaches: tuple[float, ...]
 ) -> tuple[_Margin, _Margin, _Margin]:
     """Describe each axis of a partly filtered crop: an axis that has been filtered has shrunk to the box."""
     margins = []
-    for size, extent, first, reach in zip(shape, region.shape, firsts, reaches, strict=True):
+    for size, extent, first, reach in zip(shape, box.shape, firsts, reaches, strict=True):
         start = 0 if size == extent else first
         outside = np.maximum(0, np.maximum(start - np.arange(size), np.arange(size) - (start + extent - 1)))
         margins.append((start, extent, outside / reach))

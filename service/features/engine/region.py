@@ -17,32 +17,59 @@ from service.features.engine.compiled import kernel
 Voxels: TypeAlias = npt.NDArray[Any]
 Bits: TypeAlias = npt.NDArray[np.uint8]
 Offsets: TypeAlias = npt.NDArray[np.int64]
+Spacing: TypeAlias = tuple[float, float, float]
 Slices: TypeAlias = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
-class Region:
-    """A region of interest cropped to its box.
+class Box:
+    """A box of voxels in a volume.
 
     Attributes:
-        lower: first index of the box along (K, J, I).
-        shape: voxels of the box along (K, J, I).
-        inside: bool, `shape`.
-        count: number of voxels inside.
-        spacing: mm along (K, J, I).
+        lower: first index along (K, J, I).
+        shape: voxels along (K, J, I).
     """
 
     lower: tuple[int, int, int]
     shape: tuple[int, int, int]
-    inside: npt.NDArray[np.bool_]
-    count: int
-    spacing: tuple[float, float, float]
 
     @property
     def slices(self) -> Slices:
         """Index of the box in the whole volume."""
         z, y, x = (slice(low, low + size) for low, size in zip(self.lower, self.shape, strict=True))
         return z, y, x
+
+    def join(self, other: "Box") -> "Box":
+        """Return the smallest box around both."""
+        spans = [
+            (min(one.start, two.start), max(one.stop, two.stop))
+            for one, two in zip(self.slices, other.slices, strict=True)
+        ]
+        (z, z1), (y, y1), (x, x1) = spans
+        return Box((z, y, x), (z1 - z, y1 - y, x1 - x))
+
+    def within(self, outer: "Box") -> Slices:
+        """Index of the box in an array that holds only `outer`."""
+        z, y, x = (
+            slice(low - first, low - first + size)
+            for low, first, size in zip(self.lower, outer.lower, self.shape, strict=True)
+        )
+        return z, y, x
+
+
+@dataclass(frozen=True)
+class Region(Box):
+    """A region of interest cropped to its box.
+
+    Attributes:
+        inside: bool, `shape`.
+        count: number of voxels inside.
+        spacing: mm along (K, J, I).
+    """
+
+    inside: npt.NDArray[np.bool_]
+    count: int
+    spacing: tuple[float, float, float]
 
     @property
     def voxel_volume(self) -> float:

@@ -1,6 +1,6 @@
-"""A parameter document computed on one image and one mask: by this package where it can, else by PyRadiomics."""
+"""A parameter document computed on one image and its masks: by this package where it can, else by PyRadiomics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -9,10 +9,12 @@ import numpy as np
 import SimpleITK
 
 from service.features.engine import foreign
-from service.features.engine.bank import Features, describe_region
+from service.features.engine.bank import Features, Target, describe_regions
 from service.features.engine.options import Bank, DerivedImage, Elsewhere
+from service.features.engine.outline import find_outline
 from service.features.engine.plan import Document, Plan, image_options, make_plan, native_image
 from service.features.engine.region import Region, Voxels, find_region, require_background, require_size
+from service.features.engine.shape import describe_shape
 from service.imaging.case import Image, Mask
 from service.imaging.itk_bridge import mask_to_itk, to_itk
 from service.radiomics_settings import RadiomicsSettings
@@ -23,46 +25,66 @@ class _Scene:
     """What features are computed on: voxels (K, J, I), the region, and the same as SimpleITK images when needed."""
 
     voxels: Voxels
-    region: Region
-    outline: Region
+    target: Target
     itk: Callable[[], tuple[Any, Any]]
 
 
 def compute(image: Image, mask: Mask, settings: RadiomicsSettings, threads: int = 1) -> Features:
-    """Compute every feature that the settings name.
+    """Compute every feature that the settings name; see `compute_many`."""
+    return compute_many(image, [mask], settings, threads)[0]
+
+
+def compute_many(image: Image, masks: Sequence[Mask], settings: RadiomicsSettings, threads: int = 1) -> list[Features]:
+    """Compute every feature that the settings name, on several regions of one image.
+
+    Regions share filtering where their surroundings overlap enough (`grouping`), and every mask is measured once
+    for all the images that it is laid on (`outline`). Where PyRadiomics prepares or filters, each is done by itself.
 
     Args:
         image: one channel.
-        mask: the region, on the image's grid.
+        masks: the regions, on the image's grid.
         settings: a checked parameter document.
         threads: how many to use; the result does not depend on it.
 
     Returns:
-        Names to values in PyRadiomics' order. As with PyRadiomics, derived images that do not fit the image are
-        missing, and undefined values are NaN.
+        For each mask names to values in PyRadiomics' order, the same as of that mask alone. As with PyRadiomics,
+        derived images that do not fit the image are missing, and undefined values are NaN.
 
     Raises:
-        EmptyRoi, RoiTooSmall, RadiomicsRefused: as PyRadiomics refuses.
+        EmptyRoi, RoiTooSmall, RadiomicsRefused: as PyRadiomics refuses, for any of the masks.
         ValueError, RuntimeError and others: from the parts that PyRadiomics does itself.
     """
     plan = make_plan(settings)
-    scene = _prepared(image, mask, settings) if plan.preprocessed else _as_it_is(image, mask)
+    together = bool(masks) and not plan.preprocessed and "filtered" not in plan.ways.values()
+    batches = [masks] if together else [[mask] for mask in masks]
+    return [found for batch in batches for found in _compute_batch(image, batch, settings, plan, threads)]
+
+
+def _compute_batch(
+    image: Image, masks: Sequence[Mask], settings: RadiomicsSettings, plan: Plan, threads: int
+) -> list[Features]:
+    """Compute masks whose scenes have the same voxels."""
+    prepare = partial(_prepared, settings=settings) if plan.preprocessed else _as_it_is
+    scenes = [prepare(image, mask) for mask in masks]
     least, voxels = settings.setting["minimumROIDimensions"], settings.setting["minimumROISize"]
-    require_size(scene.region, least, voxels)
+    for scene in scenes:
+        require_size(scene.target.region, least, voxels)
+    first, ways = scenes[0], plan.ways.items()
     bank = Bank(
-        images=tuple(_derived(name, settings, plan, scene) for name, way in plan.ways.items() if way != "pyradiomics"),
+        images=tuple(_derived(name, settings, plan, first) for name, way in ways if way != "pyradiomics"),
         features={name: tuple(kept) for name, kept in settings.feature_classes.items() if name != "shape2D"},
     )
-    found = describe_region(scene.voxels, scene.region, scene.outline, bank, threads)
-    found |= _left_over(image, mask, settings, plan)
-    return {name: found[name] for name in settings.feature_names() if name in found}
+    described = describe_regions(first.voxels, [scene.target for scene in scenes], bank, threads)
+    everything = [found | _left_over(image, mask, settings, plan) for found, mask in zip(described, masks, strict=True)]
+    return [{name: found[name] for name in settings.feature_names() if name in found} for found in everything]
 
 
 def _as_it_is(image: Image, mask: Mask) -> _Scene:
     k, j, i = reversed(image.geometry.spacing_mm)
-    region = find_region(mask.voxels.T, (float(k), float(j), float(i)))
-    require_background(region, mask.voxels.size)
-    return _Scene(image.voxels.T, region, region, lambda: (to_itk(image), mask_to_itk(mask)))
+    outline = find_outline(mask, (float(k), float(j), float(i)))
+    require_background(outline.region, mask.voxels.size)
+    target = Target(outline.region, outline.describe)
+    return _Scene(image.voxels.T, target, lambda: (to_itk(image), mask_to_itk(mask)))
 
 
 def _prepared(image: Image, mask: Mask, settings: RadiomicsSettings) -> _Scene:
@@ -78,7 +100,8 @@ def _prepared(image: Image, mask: Mask, settings: RadiomicsSettings) -> _Scene:
         if not setting["resegmentShape"]:
             within = np.ascontiguousarray(inside[region.slices])  # PyRadiomics crops the outline to the new box
             outline = replace(region, inside=within, count=int(np.count_nonzero(within)))
-    return _Scene(SimpleITK.GetArrayFromImage(picture), region, outline, lambda: (picture, label))
+    target = Target(region, partial(describe_shape, outline))
+    return _Scene(SimpleITK.GetArrayFromImage(picture), target, lambda: (picture, label))
 
 
 def _region(label: Any) -> Region:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pywt
 
 from service.features.engine.compiled import kernel
-from service.features.engine.region import Offsets, Region, Voxels
+from service.features.engine.region import Box, Offsets, Voxels
 
 BANDS = ("LLH", "LHL", "LHH", "HLL", "HLH", "HHL", "HHH", "LLL")
 """The sub-bands in PyRadiomics' order; L or H for the filter along I, J and K."""
@@ -61,12 +61,12 @@ def _filters(wavelet: str, kind: type[np.floating[npt.NBitBase]]) -> Filters:
     return Filters(low[first : first + length].copy(), high[first : first + length].copy())
 
 
-def sub_bands(image: Voxels, region: Region, wavelet: str, beginning: str) -> Iterator[tuple[str, Voxels]]:
-    """Transform the image around the region into the two sub-bands that begin with the same two letters.
+def sub_bands(image: Voxels, box: Box, wavelet: str, beginning: str) -> Iterator[tuple[str, Voxels]]:
+    """Transform the image around a box into the two sub-bands that begin with the same two letters.
 
     Args:
         image: (K, J, I), the whole image.
-        region: where the result is wanted.
+        box: where the result is wanted.
         wavelet: PyWavelets' name.
         beginning: one of `BEGINNINGS`, the filters along I and J.
 
@@ -74,48 +74,48 @@ def sub_bands(image: Voxels, region: Region, wavelet: str, beginning: str) -> It
         Sub-band and box, float32 for a float32 image and float64 for others.
     """
     taps = filters(wavelet, image.dtype == np.float32)
-    rows = _transform_rows(image, region, taps, beginning[0])
-    columns = _columns(rows, _choose(taps, beginning[1]), _orders(image.shape[1], region, 1, taps))
+    rows = _transform_rows(image, box, taps, beginning[0])
+    columns = _columns(rows, _choose(taps, beginning[1]), _orders(image.shape[1], box, 1, taps))
     flat = columns.reshape(1, columns.shape[0], -1)
-    orders = _orders(image.shape[0], region, 0, taps)
+    orders = _orders(image.shape[0], box, 0, taps)
     for along_k in "LH":
-        yield beginning + along_k, _columns(flat, _choose(taps, along_k), orders).reshape(region.shape)
+        yield beginning + along_k, _columns(flat, _choose(taps, along_k), orders).reshape(box.shape)
 
 
-def _transform_rows(image: Voxels, region: Region, taps: Filters, band: str) -> Voxels:
+def _transform_rows(image: Voxels, box: Box, taps: Filters, band: str) -> Voxels:
     """Filter the box with its surroundings along I.
 
     Returns:
         (K + F - 1, J + F - 1, I): the box's extent along I, with the filter's reach along J and K.
     """
-    indices = [_periodic(image.shape[axis], region, axis, taps) for axis in range(3)]
+    indices = [_periodic(image.shape[axis], box, axis, taps) for axis in range(3)]
     if all((np.diff(along) == 1).all() for along in indices):
         crop = image[tuple(slice(along[0], along[-1] + 1) for along in indices)]
     else:
         crop = image[np.ix_(*indices)]
     crop = np.ascontiguousarray(crop, dtype=taps.low.dtype)
-    orders = _orders(image.shape[2], region, 2, taps)
+    orders = _orders(image.shape[2], box, 2, taps)
     rows: Voxels = _rows(crop.reshape(-1, crop.shape[2]), _choose(taps, band), orders)
-    return rows.reshape(*crop.shape[:2], region.shape[2])
+    return rows.reshape(*crop.shape[:2], box.shape[2])
 
 
 def _choose(taps: Filters, band: str) -> Voxels:
     return taps.low if band == "L" else taps.high
 
 
-def _periodic(size: int, region: Region, axis: int, taps: Filters) -> Offsets:
+def _periodic(size: int, box: Box, axis: int, taps: Filters) -> Offsets:
     """Return the indices of the voxels that the box's outputs need along one axis."""
     even = size + size % 2
-    low = region.lower[axis]
-    indices = np.arange(low - taps.before, low + region.shape[axis] + taps.after) % even
+    low = box.lower[axis]
+    indices = np.arange(low - taps.before, low + box.shape[axis] + taps.after) % even
     indices[indices == size] = 0  # the plane repeated behind an odd number of planes is the first
     return indices
 
 
-def _orders(size: int, region: Region, axis: int, taps: Filters) -> Offsets:
+def _orders(size: int, box: Box, axis: int, taps: Filters) -> Offsets:
     """Return the order in which PyWavelets adds up the taps of each output along one axis, (extent, F)."""
     even, length = size + size % 2, len(taps.low)
-    outputs = region.lower[axis] + np.arange(region.shape[axis])
+    outputs = box.lower[axis] + np.arange(box.shape[axis])
     wrapped = np.clip(outputs + taps.after - even + 1, 0, length)[:, None]  # taps that meet the start again
     place = np.arange(length)[None, :]
     return np.where(place < wrapped, wrapped - 1 - place, place)
