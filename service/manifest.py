@@ -35,7 +35,8 @@ class Preprocessing(Strict):
     """How a crop is cut: a cube around the ROI, resampled linearly.
 
     `extent`: "fixed" takes `extent_mm` on a side, centred on the bounding box; "roi" takes the longest
-    side of the ROI's bounding box times `roi_scale`, at least `extent_mm`.
+    side of the ROI's bounding box times `roi_scale`, at least `extent_mm`. With `context_mm` nothing further than
+    that from the bounding box is seen: a crop is then the same from a whole scan and from one cut out of it.
     """
 
     crop_voxels: int = Field(gt=7, le=256, description="edge of the cubic crop, in voxels")
@@ -43,6 +44,7 @@ class Preprocessing(Strict):
     extent_mm: float = Field(gt=0, description="edge of the crop in mm (the least edge for `roi`)")
     roi_scale: float = Field(1.0, gt=0)
     windows: dict[str, Window] = Field(min_length=1, description="by channel")
+    context_mm: float | None = Field(None, ge=0, description="margin seen around the ROI's bounding box; null: all")
     mask_channel: bool = Field(False, description="append the mask, in [0, 1], as the last channel")
 
 

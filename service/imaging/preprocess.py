@@ -21,8 +21,8 @@ def cut_crop(images: Mapping[str, Image], mask: Mask, channels: Sequence[str], p
     Intensities are clipped to the channel's window first; then each output voxel is the mean of the image
     over a cell as wide as the larger of the output step and the input voxel, along each axis, input voxels
     being boxes. Where the crop is finer than the image this is exactly linear interpolation between voxel
-    centres; where it is coarser it averages all that it covers, so nothing aliases. Outside the image lies
-    the window's low end. NumPy's elementwise single precision arithmetic alone is used, in one fixed order:
+    centres; where it is coarser it averages all that it covers, so nothing aliases. Outside the image, and
+    beyond `context_mm` around the bounding box, lies the window's low end. NumPy's elementwise single precision arithmetic alone is used, in one fixed order:
     equal inputs give equal bits on any number of threads.
 
     Args:
@@ -40,9 +40,11 @@ def cut_crop(images: Mapping[str, Image], mask: Mask, channels: Sequence[str], p
     """
     _check_channels(images, channels, preprocessing)
     taps = [
-        _axis_taps(middle, extent_mm / preprocessing.crop_voxels / edge, preprocessing.crop_voxels, size)
+        _axis_taps(middle, extent_mm / preprocessing.crop_voxels / edge, preprocessing.crop_voxels, seen)
         for extent_mm in [_extent_mm(mask, preprocessing)]
-        for middle, edge, size in zip(_box_middle(mask), mask.geometry.spacing_mm, mask.geometry.shape, strict=True)
+        for middle, edge, seen in zip(
+            _box_middle(mask), mask.geometry.spacing_mm, _seen(mask, preprocessing), strict=True
+        )
     ]
     crops = [
         2 * _interpolate(_windowed(_sub_box(images[name].voxels, taps), preprocessing.windows[name]), taps) - 1
@@ -70,16 +72,17 @@ class _Taps:
     weights: NDArray[np.float32]
 
 
-def _axis_taps(middle: float, step: float, count: int, size: int) -> _Taps:
-    """Lay `count` cells, `step` input voxels apart around `middle`, over an axis of `size` voxels."""
+def _axis_taps(middle: float, step: float, count: int, seen: tuple[int, int]) -> _Taps:
+    """Lay `count` cells, `step` input voxels apart around `middle`, over the planes from seen[0] up to seen[1]."""
+    lowest, end = seen
     width = max(step, 1.0)
     left = middle + (np.arange(count) - (count - 1) / 2) * step - width / 2
     first = np.floor(left + 0.5)
     planes = first + np.arange(math.ceil(width) + 1)[:, None]
     covered = np.minimum(left + width, planes + 0.5) - np.maximum(left, planes - 0.5)
-    weights = np.where((planes >= 0) & (planes < size), np.clip(covered, 0, None) / width, 0)
-    start = int(np.clip(planes.min(), 0, size - 1))
-    stop = int(np.clip(planes.max(), start, size - 1)) + 1
+    weights = np.where((planes >= lowest) & (planes < end), np.clip(covered, 0, None) / width, 0)
+    start = int(np.clip(planes.min(), lowest, end - 1))
+    stop = int(np.clip(planes.max(), start, end - 1)) + 1
     inside = np.clip(planes, start, stop - 1).astype(np.intp) - start
     return _Taps(start, stop, inside, weights.astype(np.float32))
 
@@ -110,6 +113,17 @@ def _interpolate(box: Crop, taps: Sequence[_Taps]) -> Crop:
 
 def _box_middle(mask: Mask) -> tuple[float, ...]:
     return tuple((first + stop - 1) / 2 for first, stop in mask.bounding_box)
+
+
+def _seen(mask: Mask, preprocessing: Preprocessing) -> list[tuple[int, int]]:
+    """Return the first plane along each axis that the crop may show, and one past the last."""
+    if preprocessing.context_mm is None:
+        return [(0, size) for size in mask.geometry.shape]
+    margins = [int(preprocessing.context_mm / edge + 1e-6) for edge in mask.geometry.spacing_mm]
+    return [
+        (max(0, first - margin), min(size, stop + margin))
+        for (first, stop), margin, size in zip(mask.bounding_box, margins, mask.geometry.shape, strict=True)
+    ]
 
 
 def _extent_mm(mask: Mask, preprocessing: Preprocessing) -> float:

@@ -92,6 +92,34 @@ def test_outside_of_the_image_is_the_windows_low_end():
     assert crop[0, 9:13, 9:12, 9:14].min() > -1
 
 
+@pytest.mark.parametrize("extent", ["fixed", "roi"])
+@pytest.mark.parametrize("context_mm", [0.0, 3.0, 5.0])
+def test_with_a_context_the_crop_of_a_scan_equals_that_of_its_cut_out(extent, context_mm):
+    geometry = build_geometry((50, 40, 30), (0.7, 0.7, 1.25))
+    image = build_image(geometry)
+    mask = build_mask(geometry, 6.0, geometry.to_world((24, 19, 14)))
+    kept = tuple(slice(first - int(5 / 0.7), stop + int(5 / 0.7)) for first, stop in mask.bounding_box)
+    origin = geometry.affine.copy()
+    origin[:3, 3] = geometry.to_world([part.start for part in kept])
+    small = Geometry(image.voxels[kept].shape, origin)
+    part, part_mask = Image(image.voxels[kept], small), Mask(mask.voxels[kept], small)
+    preprocessing = setting(24, 30.0, extent, roi_scale=2.5, context_mm=context_mm, mask_channel=True)
+    whole = cut_crop({"ct": image}, mask, ["ct"], preprocessing)
+    assert np.array_equal(whole, cut_crop({"ct": part}, part_mask, ["ct"], preprocessing))
+    everything = preprocessing.model_copy(update={"context_mm": None})
+    assert not np.array_equal(whole, cut_crop({"ct": image}, mask, ["ct"], everything))
+
+
+def test_beyond_the_context_lies_the_windows_low_end():
+    geometry = build_geometry((20, 20, 20), (1, 1, 1))
+    image = Image(np.full(geometry.shape, 300, np.int16), geometry)
+    mask = Mask(np.pad(np.ones((4, 4, 4), bool), 8), geometry)
+    crop = to_hu(cut_crop({"ct": image}, mask, ["ct"], setting(16, 16.0, context_mm=2.0)))[0]
+    assert np.allclose(crop[4:12, 4:12, 4:12], 300, atol=0.01)
+    crop[4:12, 4:12, 4:12] = -2000
+    assert np.all(crop == -2000)
+
+
 def test_intensities_are_clipped_to_the_window_before_interpolation():
     geometry = Geometry((10, 10, 10), np.eye(4))
     voxels = np.full(geometry.shape, -5000, np.int16)
