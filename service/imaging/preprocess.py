@@ -18,12 +18,12 @@ def cut_crop(images: Mapping[str, Image], mask: Mask, channels: Sequence[str], p
     """Cut a cube around the region of interest out of each channel.
 
     The cube lies along the image's own array axes and is centred on the middle of the mask's bounding box.
-    Intensities are clipped to the channel's window first; then each output voxel is the mean of the image
-    over a cell as wide as the larger of the output step and the input voxel, along each axis, input voxels
-    being boxes. Where the crop is finer than the image this is exactly linear interpolation between voxel
-    centres; where it is coarser it averages all that it covers, so nothing aliases. Outside the image, and
-    beyond `context_mm` around the bounding box, lies the window's low end. NumPy's elementwise single precision arithmetic alone is used, in one fixed order:
-    equal inputs give equal bits on any number of threads.
+    Intensities are clipped to the channel's window first; then each output voxel is the mean of the image over a
+    cell as wide as the larger of the output step and the input voxel, along each axis, input voxels being boxes.
+    Where the crop is finer than the image this is exactly linear interpolation between voxel centres; where it is
+    coarser it averages all that it covers, so nothing aliases. Outside the image, and beyond `context_mm` around
+    the bounding box, lies the window's low end. NumPy's elementwise single precision arithmetic alone is used, in
+    one fixed order: equal inputs give equal bits on any number of threads.
 
     Args:
         images: by channel, all on the mask's grid.
