@@ -1,0 +1,1 @@
+"""Readers of collections of cases, one per layout on disk."""
