@@ -6,9 +6,9 @@ written by `training.export`. It needs no imaging library and no model runtime.
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.errors import BundleDamaged
 
@@ -25,10 +25,23 @@ class Strict(BaseModel):
 
 
 class Window(Strict):
-    """Intensities are clipped to [low, high] (HU for CT) and mapped linearly to [-1, 1]."""
+    """Intensities are clipped to [low, high] and mapped linearly to [-1, 1].
+
+    `unit`: "value" takes the bounds as intensities (HU for CT); "percentile" as percentiles of the channel's voxels
+    that are not zero, for images without a scale of their own, such as MR.
+    """
 
     low: float
     high: float
+    unit: Literal["value", "percentile"] = "value"
+
+    @model_validator(mode="after")
+    def _bounds_are_ordered(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low:g} must be below high {self.high:g}")
+        if self.unit == "percentile" and not (self.low >= 0 and self.high <= 100):
+            raise ValueError(f"percentiles {self.low:g} and {self.high:g} must lie in [0, 100]")
+        return self
 
 
 class Preprocessing(Strict):

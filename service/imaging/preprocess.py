@@ -46,9 +46,9 @@ def cut_crop(images: Mapping[str, Image], mask: Mask, channels: Sequence[str], p
             _box_middle(mask), mask.geometry.spacing_mm, _seen(mask, preprocessing), strict=True
         )
     ]
+    windows = {name: find_window(images[name].voxels, preprocessing.windows[name]) for name in channels}
     crops = [
-        2 * _interpolate(_windowed(_sub_box(images[name].voxels, taps), preprocessing.windows[name]), taps) - 1
-        for name in channels
+        2 * _interpolate(_windowed(_sub_box(images[name].voxels, taps), *windows[name]), taps) - 1 for name in channels
     ]
     if preprocessing.mask_channel:
         crops.append(_interpolate(_sub_box(mask.voxels, taps).astype(np.float32), taps))
@@ -91,12 +91,27 @@ def _sub_box(voxels: Voxels, taps: Sequence[_Taps]) -> Voxels:
     return voxels[tuple(slice(axis.start, axis.stop) for axis in taps)]
 
 
-def _windowed(voxels: Voxels, window: Window) -> Crop:
+def find_window(voxels: Voxels, window: Window) -> tuple[float, float]:
+    """Return the window's bounds as intensities of this image.
+
+    Percentiles are of all voxels that are not zero, by linear interpolation; where they coincide, as in an image of
+    one intensity, the window is one unit wide.
+    """
+    if window.unit == "value":
+        return window.low, window.high
+    shown = voxels[voxels != 0]
+    if shown.size == 0:
+        return 0.0, 1.0
+    low, high = (float(bound) for bound in np.percentile(shown, [window.low, window.high]))
+    return low, high if high > low else low + 1.0
+
+
+def _windowed(voxels: Voxels, low: float, high: float) -> Crop:
     """Clip to the window and map it to [0, 1]."""
     with np.errstate(over="ignore"):  # what single precision cannot hold lies outside any window
         single = voxels.astype(np.float32, order="C")
-    clipped = np.clip(single, np.float32(window.low), np.float32(window.high))
-    return (clipped - np.float32(window.low)) / np.float32(window.high - window.low)
+    clipped = np.clip(single, np.float32(low), np.float32(high))
+    return (clipped - np.float32(low)) / np.float32(high - low)
 
 
 def _interpolate(box: Crop, taps: Sequence[_Taps]) -> Crop:

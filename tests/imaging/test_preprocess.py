@@ -130,6 +130,40 @@ def test_intensities_are_clipped_to_the_window_before_interpolation():
     assert np.all(crop[0, 4:] == 1)
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0.1, 50), st.floats(-500, 500), st.integers(0, 99))
+def test_percentile_windows_make_the_crop_blind_to_gain_and_offset_inside_the_brain(gain, offset, seed):
+    geometry = build_geometry((24, 22, 20), (1, 1, 1))
+    inside = np.random.default_rng(seed).uniform(100, 900, geometry.shape)
+    brain = np.zeros(geometry.shape, bool)
+    brain[2:-2, 2:-2, 2:-2] = True
+    mask = Mask(np.pad(np.ones((4, 4, 4), bool), ((10, 10), (9, 9), (8, 8))), geometry)
+    window = Window(low=1, high=99, unit="percentile")
+    first, second = (
+        cut_crop({"ct": Image(np.where(brain, values, 0), geometry)}, mask, ["ct"], setting(8, 8.0, window=window))
+        for values in (inside, inside * gain + offset + 2000)
+    )
+    assert np.allclose(first, second, atol=2e-3)
+    low, high = np.percentile(inside[brain], [1, 99])
+    expected = np.clip((inside[8:16, 7:15, 6:14] - low) / (high - low), 0, 1) * 2 - 1
+    assert np.allclose(first[0], expected, atol=1e-4)
+
+
+def test_image_of_one_intensity_or_none_has_a_percentile_window_too():
+    geometry = build_geometry((20, 20, 20), (1, 1, 1))
+    mask = Mask(np.pad(np.ones((4, 4, 4), bool), 8), geometry)
+    window = Window(low=1, high=99, unit="percentile")
+    for value in (0, 7):
+        image = Image(np.full(geometry.shape, value, np.int16), geometry)
+        assert np.all(cut_crop({"ct": image}, mask, ["ct"], setting(8, 8.0, window=window)) == -1)
+
+
+@pytest.mark.parametrize("bounds", [(5.0, 5.0), (9.0, 2.0), (-1.0, 99.0), (1.0, 101.0)])
+def test_window_that_is_none_is_refused(bounds):
+    with pytest.raises(ValueError, match=r"must be below|must lie in"):
+        Window(low=bounds[0], high=bounds[1], unit="percentile")
+
+
 def test_extent_follows_the_region_but_never_falls_below_the_least():
     geometry = build_geometry((60, 60, 60), (1, 1, 1))
     image = build_image(geometry)
