@@ -30,8 +30,6 @@ from training.encoder import Encoder
 from training.evaluate import Blocks, compare
 from training.export import export_encoder
 from training.fit_heads import (
-    Labels,
-    Matrix,
     NoveltySpace,
     balanced_cross_entropy,
     fit_classifier,
@@ -41,6 +39,7 @@ from training.fit_heads import (
     usable_features,
 )
 from training.layouts import LUNG, OFF_ORGAN, UNDEREXPOSED, Layout
+from training.metrics import Labels, Matrix
 from training.phantoms import KINDS
 from training.pretrain import Epoch, embed, fix_randomness, pretrain, untrained_encoder
 

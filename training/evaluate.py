@@ -1,25 +1,23 @@
 """How good features are: cross-validated and on fresh cases, with intervals, beside references that know nothing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
 from training.config import HeadFitting
-from training.fit_heads import Labels, Matrix, fit_classifier, out_of_fold_probabilities
-
-
-@dataclass(frozen=True)
-class Score:
-    """A value and the bounds of its 95 % bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+from training.fit_heads import fit_classifier, out_of_fold_probabilities
+from training.metrics import (
+    Labels,
+    Matrix,
+    Predictions,
+    Score,
+    balanced_accuracy,
+    interval,
+    macro_auc,
+    patient_weights,
+    recalls,
+)
 
 
 @dataclass(frozen=True)
@@ -62,42 +60,12 @@ def compare(training: Blocks, fresh: Blocks, settings: HeadFitting, seed: int) -
 
 def score(features: str, cases: str, labels: Labels, probabilities: Matrix, bootstrap: int, seed: int) -> Row:
     """Score probabilities [N, C] of labels [N]; intervals resample cases `bootstrap` times."""
-    predicted = probabilities.argmax(axis=1)
+    predictions = Predictions(labels, probabilities)
+    weights = patient_weights(np.arange(len(labels)).astype(np.str_), bootstrap, seed)
     return Row(
         features=features,
         cases=cases,
-        balanced_accuracy=_interval(
-            lambda at: balanced_accuracy(labels[at], predicted[at]), len(labels), bootstrap, seed
-        ),
-        macro_auc=_interval(lambda at: macro_auc(labels[at], probabilities[at]), len(labels), bootstrap, seed),
-        recalls=tuple(float((predicted[labels == label] == label).mean()) for label in np.unique(labels)),
+        balanced_accuracy=interval(balanced_accuracy(predictions, weights)),
+        macro_auc=interval(macro_auc(predictions, weights)),
+        recalls=tuple(recalls(predictions, weights[:1])[0].tolist()),
     )
-
-
-def balanced_accuracy(labels: Labels, predicted: Labels) -> float:
-    """Return the mean over classes of the share of its cases that are predicted right."""
-    return float(np.mean([(predicted[labels == label] == label).mean() for label in np.unique(labels)]))
-
-
-def macro_auc(labels: Labels, probabilities: Matrix) -> float:
-    """Return the mean over classes of the area under the one-against-rest ROC curve; ties count half.
-
-    References:
-        Hanley and McNeil, Radiology 143 (1982): the area is the Mann-Whitney statistic.
-    """
-    areas = []
-    for label in np.unique(labels):
-        members = labels == label
-        inside, outside = int(members.sum()), int((~members).sum())
-        if inside and outside:
-            ranks = rankdata(probabilities[:, label])
-            areas.append((ranks[members].sum() - inside * (inside + 1) / 2) / (inside * outside))
-    return float(np.mean(areas))
-
-
-def _interval(statistic: Callable[[Labels], float], count: int, bootstrap: int, seed: int) -> Score:
-    """Return the statistic on all cases and the 2.5th and 97.5th percentile over resampled ones."""
-    rng = np.random.default_rng([seed, 3])
-    drawn = [statistic(rng.integers(count, size=count)) for _ in range(bootstrap)]
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return Score(statistic(np.arange(count)), float(low), float(high))

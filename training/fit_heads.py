@@ -1,22 +1,38 @@
-"""Heads on frozen features: a class-weighted multinomial logistic regression, calibrated, with a novelty check."""
+"""Heads on frozen features: linear classifiers, calibrated on inner folds, with a novelty check."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.svm import LinearSVC
 
 from service.heads import HeadDocument, Novelty
 from training.config import HeadFitting
-
-Matrix = NDArray[np.float64]
-Labels = NDArray[np.intp]
+from training.metrics import Labels, Matrix
 
 DIGITS = 9  # of the numbers in a head's document
+
+
+@dataclass(frozen=True)
+class HeadKind:
+    """A family of linear classifiers; `weighted` gives every class the same sum of weights."""
+
+    model: Literal["logistic", "svm"] = "logistic"
+    weighted: bool = True
+
+    @property
+    def name(self) -> str:
+        """The kind in a word, such as `logistic-weighted`."""
+        return f"{self.model}-{'weighted' if self.weighted else 'plain'}"
+
+
+HEAD_KINDS = tuple(HeadKind(model, weighted) for model in ("logistic", "svm") for weighted in (True, False))
 
 
 @dataclass(frozen=True)
@@ -73,20 +89,36 @@ def fit_standardiser(x: Matrix) -> Standardiser:
     return Standardiser(x.mean(axis=0), np.where(scale > 0, scale, 1.0))
 
 
-def fit_classifier(x: Matrix, labels: Labels, settings: HeadFitting, seed: int) -> Classifier:
+def fit_classifier(
+    x: Matrix,
+    labels: Labels,
+    settings: HeadFitting,
+    seed: int,
+    *,
+    kind: HeadKind = HeadKind(),
+    groups: NDArray[np.str_] | None = None,
+) -> Classifier:
     """Fit on x [N, F] and labels [N] in 0..C-1; penalty and temperature come from inner folds.
 
     Both minimise the class-balanced cross-entropy of out-of-fold logits, so that the probabilities are those of a
-    population in which the classes are equally frequent.
+    population in which the classes are equally frequent. A support vector machine's margins are taken for logits.
+
+    Args:
+        x: features.
+        labels: every class of the target occurs, in at least as many cases as there are inner folds.
+        settings: penalties to choose among, and the number of inner folds.
+        seed: of the inner folds.
+        kind: the family.
+        groups: [N], such as patients; one group never straddles the inner folds.
     """
     trials = []
-    for inverse_penalty in settings.inverse_penalties:
-        logits = _out_of_fold_logits(x, labels, inverse_penalty, settings.folds, seed)
-        temperature, loss = fit_temperature(logits, labels)
+    logits = _out_of_fold_logits(x, labels, settings, seed + 1, kind, groups)
+    for inverse_penalty, held_out in zip(sorted(settings.inverse_penalties), logits, strict=True):
+        temperature, loss = fit_temperature(held_out, labels)
         trials.append((loss, inverse_penalty, temperature))
     _, inverse_penalty, temperature = min(trials)
     standardiser = fit_standardiser(x)
-    weights, intercept = _fit_linear(standardiser(x), labels, inverse_penalty)
+    weights, intercept = next(_fit_path(standardiser(x), labels, [inverse_penalty], kind))
     return Classifier(standardiser, weights, intercept, temperature, inverse_penalty)
 
 
@@ -166,28 +198,48 @@ def make_document(
     )
 
 
-def split_folds(labels: Labels, folds: int, seed: int) -> Iterator[tuple[Labels, Labels]]:
-    """Yield (fitted, held out) row numbers of stratified folds."""
-    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    yield from splitter.split(np.zeros(len(labels)), labels)
+def split_folds(
+    labels: Labels, folds: int, seed: int, groups: NDArray[np.str_] | None = None
+) -> Iterator[tuple[Labels, Labels]]:
+    """Yield (fitted, held out) row numbers of stratified folds; cases of one group stay together."""
+    kind = StratifiedKFold if groups is None or len(np.unique(groups)) == len(groups) else StratifiedGroupKFold
+    splitter = kind(folds, shuffle=True, random_state=seed)
+    yield from splitter.split(np.zeros(len(labels)), labels, groups)
 
 
-def _out_of_fold_logits(x: Matrix, labels: Labels, inverse_penalty: float, folds: int, seed: int) -> Matrix:
-    logits = np.empty((len(x), int(labels.max()) + 1))
-    for fitted, held_out in split_folds(labels, folds, seed + 1):
+def _out_of_fold_logits(
+    x: Matrix,
+    labels: Labels,
+    settings: HeadFitting,
+    seed: int,
+    kind: HeadKind,
+    groups: NDArray[np.str_] | None,
+) -> Matrix:
+    """Return the logits of every penalty, weakest fit first: [P, N, C]."""
+    logits = np.empty((len(settings.inverse_penalties), len(x), int(labels.max()) + 1))
+    for fitted, held_out in split_folds(labels, settings.folds, seed, groups):
         standardiser = fit_standardiser(x[fitted])
-        weights, intercept = _fit_linear(standardiser(x[fitted]), labels[fitted], inverse_penalty)
-        logits[held_out] = standardiser(x[held_out]) @ weights.T + intercept
+        z, unseen = standardiser(x[fitted]), standardiser(x[held_out])
+        path = _fit_path(z, labels[fitted], sorted(settings.inverse_penalties), kind)
+        for number, (weights, intercept) in enumerate(path):
+            logits[number, held_out] = unseen @ weights.T + intercept
     return logits
 
 
-def _fit_linear(z: Matrix, labels: Labels, inverse_penalty: float) -> tuple[Matrix, Matrix]:
-    """Return weights (C, F) and intercept (C,); of two classes the first has the row of zeros."""
-    model = LogisticRegression(C=inverse_penalty, class_weight="balanced", max_iter=2000, tol=1e-4).fit(z, labels)
-    weights, intercept = model.coef_, model.intercept_
-    if len(weights) == 1:
-        return np.concatenate([0 * weights, weights]), np.concatenate([0 * intercept, intercept])
-    return weights, intercept
+def _fit_path(
+    z: Matrix, labels: Labels, inverse_penalties: Sequence[float], kind: HeadKind
+) -> Iterator[tuple[Matrix, Matrix]]:
+    """Yield weights (C, F) and intercept (C,) of each penalty; of two classes the first has the row of zeros."""
+    balance = "balanced" if kind.weighted else None
+    model: LogisticRegression | LinearSVC = LinearSVC(dual=False, class_weight=balance, max_iter=5000)
+    if kind.model == "logistic":  # each fit starts from the last one's weights
+        model = LogisticRegression(class_weight=balance, max_iter=2000, tol=1e-4, warm_start=True)
+    for inverse_penalty in inverse_penalties:
+        model.set_params(C=inverse_penalty).fit(z, labels)
+        weights, intercept = model.coef_.copy(), model.intercept_.copy()
+        if len(weights) == 1:
+            weights, intercept = np.concatenate([0 * weights, weights]), np.concatenate([0 * intercept, intercept])
+        yield weights, intercept
 
 
 def _plain(values: Matrix) -> list[float]:
