@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -108,6 +108,7 @@ class CaseArrays:
         sites: [N].
         volumes_mm3: [N], of the region.
         labels: by target [N] class names, "" where a case has none.
+        covariates: by name [N] values, "" where a case has none.
     """
 
     crops: Crops
@@ -118,6 +119,7 @@ class CaseArrays:
     sites: Strings
     volumes_mm3: NDArray[np.float64]
     labels: Mapping[str, Strings]
+    covariates: Mapping[str, Strings] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count = len(self.case_ids)
@@ -137,6 +139,10 @@ class CaseArrays:
     def __len__(self) -> int:
         return len(self.case_ids)
 
+    @property
+    def _words(self) -> tuple[Strings, ...]:
+        return (*self.labels.values(), *self.covariates.values())
+
     def subset(self, rows: NDArray[Any]) -> "CaseArrays":
         """Return some rows, by numbers or by a boolean array, in the order asked for; crops are copied into memory."""
         return CaseArrays(
@@ -148,6 +154,7 @@ class CaseArrays:
             sites=self.sites[rows],
             volumes_mm3=self.volumes_mm3[rows],
             labels={target: classes[rows] for target, classes in self.labels.items()},
+            covariates={name: values[rows] for name, values in self.covariates.items()},
         )
 
     def join(self, *others: "CaseArrays") -> "CaseArrays":
@@ -157,11 +164,10 @@ class CaseArrays:
             ValueError: made by different recipes, or a case id occurs twice.
         """
         everyone = (self, *others)
+        sizes = [len(one) for one in everyone]
         for other in others:
             if (other.feature_names, other.crops.shape[1:]) != (self.feature_names, self.crops.shape[1:]):
                 raise ValueError("collections of different crops or radiomics cannot be joined")
-        targets = dict.fromkeys(target for one in everyone for target in one.labels)
-        unlabelled = [np.full(len(one), "") for one in everyone]
         return CaseArrays(
             crops=np.concatenate([one.crops for one in everyone]),
             radiomics=np.concatenate([one.radiomics for one in everyone]),
@@ -170,12 +176,8 @@ class CaseArrays:
             patient_ids=np.concatenate([one.patient_ids for one in everyone]),
             sites=np.concatenate([one.sites for one in everyone]),
             volumes_mm3=np.concatenate([one.volumes_mm3 for one in everyone]),
-            labels={
-                target: np.concatenate(
-                    [one.labels.get(target, empty) for one, empty in zip(everyone, unlabelled, strict=True)]
-                )
-                for target in targets
-            },
+            labels=_join_words([one.labels for one in everyone], sizes),
+            covariates=_join_words([one.covariates for one in everyone], sizes),
         )
 
 
@@ -327,8 +329,17 @@ def _load(index: CaseIndex, recipe: Recipe, folder: Path) -> tuple[CaseArrays, l
         sites=_strings(record.site for record in records),
         volumes_mm3=volumes_mm3,
         labels={target: _strings(record.labels.get(target, "") for record in records) for target in index.targets},
+        covariates={name: _strings(record.covariates.get(name, "") for record in records) for name in index.covariates},
     )
     return arrays, [Finding(**finding) for finding in stored["findings"]]
+
+
+def _join_words(parts: Sequence[Mapping[str, Strings]], sizes: Sequence[int]) -> dict[str, Strings]:
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {
+        name: np.concatenate([part.get(name, np.full(size, "")) for part, size in zip(parts, sizes, strict=True)])
+        for name in names
+    }
 
 
 def _strings(values: Iterable[str]) -> Strings:

@@ -22,6 +22,7 @@ class CaseRecord:
         mask: the files of the mask.
         roi: a label's value or name, `WHOLE`, or None where the mask holds one region.
         labels: class by target; a target that is not known is absent.
+        covariates: what else is told of the case and may explain a label (the T stage, say), by name; never learnt.
     """
 
     case_id: str
@@ -31,6 +32,7 @@ class CaseRecord:
     mask: tuple[Path, ...]
     roi: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    covariates: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -69,6 +71,11 @@ class CaseIndex:
     def targets(self) -> tuple[str, ...]:
         """Every target that some case has a label for, in the order of first appearance."""
         return tuple(dict.fromkeys(target for record in self.records for target in record.labels))
+
+    @property
+    def covariates(self) -> tuple[str, ...]:
+        """Every covariate that some case has, in the order of first appearance."""
+        return tuple(dict.fromkeys(name for record in self.records for name in record.covariates))
 
     def counts(self, target: str) -> dict[str, int]:
         """Return how many cases have each class of a target, by class name."""

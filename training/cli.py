@@ -8,6 +8,7 @@ import typer
 
 from training.bundle import make_bundle
 from training.config import ConfigError, read_config
+from training.readers.command import check
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train Radfuse's models.")
 
@@ -15,6 +16,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train Radfus
 @app.callback()
 def _commands() -> None:
     """Train Radfuse's models."""
+
+
+app.command()(check)
 
 
 @app.command()

@@ -4,8 +4,8 @@
     ROOT/image/<file>              CT around the nodule, NIfTI, native spacing
     ROOT/nodule_mask/<file>        its mask
 
-Malignancy is the radiologists' rating, not pathology, and follows the nodule's size closely. A patient may have
-several nodules.
+Malignancy is the radiologists' rating, not pathology, and follows the nodule's size closely; those rated 3 are
+indeterminate. A patient may have several nodules.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ def read_lidc(root: Path) -> tuple[CaseIndex, list[Finding]]:
     Raises:
         ConfigError: labels.csv is missing, unreadable or lacks a column.
     """
-    rows = read_rows(root / "labels.csv", ["patient_id", "file", "Diagnosis_value"])
+    rows = read_rows(root / "labels.csv", ["patient_id", "file", "Diagnosis_value", "Malignancy_value"])
     records: dict[str, CaseRecord] = {}
     findings: list[Finding] = []
     for row in rows:
@@ -32,7 +32,7 @@ def read_lidc(root: Path) -> tuple[CaseIndex, list[Finding]]:
         findings += odd
         if record.case_id in records:
             findings.append(Finding(record.case_id, "duplicate-case", "labels.csv names the file twice"))
-        elif not any(one.kind.startswith("missing-image") or one.kind == "missing-mask" for one in odd):
+        elif not any(one.kind in ("missing-image", "missing-mask") for one in odd):
             records[record.case_id] = record
     named = {row["file"] for row in rows}
     strays = sorted(path.name for path in (root / "image").glob("*.nii*") if path.name not in named)
@@ -51,7 +51,8 @@ def _read_row(root: Path, row: Row) -> tuple[CaseRecord, list[Finding]]:
     if label is None:
         findings.append(Finding(case_id, "missing-label", f"Diagnosis_value is {row['Diagnosis_value'] or 'empty'}"))
     labels = {TARGET: label} if label else {}
-    return CaseRecord(case_id, row["patient_id"], NAME, {"ct": (image,)}, (mask,), None, labels), findings
+    rating = {"rating": row["Malignancy_value"]}
+    return CaseRecord(case_id, row["patient_id"], NAME, {"ct": (image,)}, (mask,), None, labels, rating), findings
 
 
 def _stem(file: str) -> str:

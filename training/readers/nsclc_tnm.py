@@ -1,6 +1,6 @@
 """Read non-small-cell lung cancers with TNM: CT around the tumour and its mask at 1 mm, stage derived from T and N.
 
-    ROOT/labels.csv                PatientID, SourceDataset (l1, l2), stage_from_TN (I, II, IIIa, IIIb)
+    ROOT/labels.csv                PatientID, SourceDataset (l1, l2), Tstage, stage_from_TN (I, II, IIIa, IIIb)
     ROOT/crops/<NNN>_ct.nii.gz     CT, NNN the PatientID with three digits
     ROOT/crops/<NNN>_mask.nii.gz   mask of the gross tumour volume
 
@@ -24,7 +24,7 @@ def read_nsclc_tnm(root: Path) -> tuple[CaseIndex, list[Finding]]:
     Raises:
         ConfigError: labels.csv is missing, unreadable or lacks a column.
     """
-    rows = read_rows(root / "labels.csv", ["PatientID", "SourceDataset", "stage_from_TN"])
+    rows = read_rows(root / "labels.csv", ["PatientID", "SourceDataset", "Tstage", "stage_from_TN"])
     records: dict[str, CaseRecord] = {}
     findings: list[Finding] = []
     for row in rows:
@@ -56,7 +56,8 @@ def _read_row(root: Path, row: Row) -> tuple[CaseRecord, list[Finding]]:
     labels = {TARGET: row["stage_from_TN"]} if row["stage_from_TN"] in CLASSES else {}
     if not labels:
         findings.append(Finding(case_id, "missing-label", f"stage_from_TN is {row['stage_from_TN'] or 'empty'}"))
-    return CaseRecord(case_id, case_id, row["SourceDataset"], {"ct": (image,)}, (mask,), None, labels), findings
+    known = {"t_stage": row["Tstage"]}
+    return CaseRecord(case_id, case_id, row["SourceDataset"], {"ct": (image,)}, (mask,), None, labels, known), findings
 
 
 def _number(row: Row) -> str:
