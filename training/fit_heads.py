@@ -142,11 +142,14 @@ def balanced_cross_entropy(logits: Matrix, labels: Labels) -> float:
     return float(np.mean([losses[labels == label].mean() for label in np.unique(labels)]))
 
 
-def out_of_fold_probabilities(x: Matrix, labels: Labels, settings: HeadFitting, seed: int) -> Matrix:
-    """Return [N, C] probabilities of classifiers that never saw the case, not even to choose the penalty."""
+def out_of_fold_probabilities(
+    x: Matrix, labels: Labels, settings: HeadFitting, seed: int, groups: NDArray[np.str_] | None = None
+) -> Matrix:
+    """Return [N, C] probabilities of classifiers that never saw the case's group, not even to choose the penalty."""
     probabilities = np.empty((len(x), int(labels.max()) + 1))
-    for fitted, held_out in split_folds(labels, settings.folds, seed):
-        classifier = fit_classifier(x[fitted], labels[fitted], settings, seed)
+    for fitted, held_out in split_folds(labels, settings.folds, seed, groups):
+        inner = None if groups is None else groups[fitted]
+        classifier = fit_classifier(x[fitted], labels[fitted], settings, seed, groups=inner)
         probabilities[held_out] = classifier.probabilities(x[held_out])
     return probabilities
 
@@ -160,10 +163,12 @@ def fit_novelty(x: Matrix, variance: float) -> NoveltySpace:
     return NoveltySpace(standardiser, components[:kept], singular[:kept] / np.sqrt(len(x)))
 
 
-def novelty_threshold(x: Matrix, labels: Labels, settings: HeadFitting, seed: int) -> float:
+def novelty_threshold(
+    x: Matrix, labels: Labels, settings: HeadFitting, seed: int, groups: NDArray[np.str_] | None = None
+) -> float:
     """Return the percentile of the scores that cases get from the other folds' novelty space."""
     scores = np.empty(len(x))
-    for fitted, held_out in split_folds(labels, settings.folds, seed):
+    for fitted, held_out in split_folds(labels, settings.folds, seed, groups):
         scores[held_out] = fit_novelty(x[fitted], settings.novelty_variance).scores(x[held_out])
     return float(np.percentile(scores, settings.novelty_percentile))
 
