@@ -3,14 +3,16 @@
 What is drawn is recorded: the same parameters give the same views, and neutral ones give the crops back.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import affine_grid, avg_pool3d, grid_sample, pad
 
 from service.manifest import Strict
+from training.resampling import resample
 
 
 class ViewRanges(Strict):
@@ -39,19 +41,40 @@ class ViewParams:
     brightnesses: Tensor  # [N]
     noises: Tensor  # [N] standard deviations
     noise_seed: int
+    noise_rows: tuple[int, int, int]  # first and last row, and of how many drawn together
     smoothings: Tensor  # [N]
     cutouts: Tensor  # [N, 3, 2] first and last edge of the erased box, from 0 to 1
 
     def __len__(self) -> int:
         return len(self.scales)
 
+    def part(self, first: int, last: int) -> "ViewParams":
+        """Return the parameters of the crops from `first` up to `last`, each with the noise it has in the whole."""
+        cut: dict[str, Any] = {
+            name: value[first:last] for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        start, _, drawn = self.noise_rows
+        return replace(self, **cut, noise_rows=(start + first, start + last, drawn))
 
-def draw_view_params(rng: np.random.Generator, count: int, ranges: ViewRanges) -> ViewParams:
-    """Draw the parameters of one view of each of `count` crops."""
+
+def draw_view_params(
+    rng: np.random.Generator, count: int, ranges: ViewRanges, strengths: NDArray[np.float64] | None = None
+) -> ViewParams:
+    """Draw the parameters of one view of each of `count` crops.
+
+    Args:
+        rng: advanced by the same number of draws whatever the ranges and strengths.
+        count: N.
+        ranges: of the parameters.
+        strengths: [N] from 0 to 1, what part of the ranges each crop takes; flips and rotations, which leave a lesion
+            what it is, are not weakened.
+    """
+    share = np.ones(count) if strengths is None else strengths
 
     def even(largest: float, *shape: int, smallest: float | None = None) -> Tensor:
         low = -largest if smallest is None else smallest
-        return torch.from_numpy(rng.uniform(low, largest, (count, *shape)).astype(np.float32))
+        drawn = rng.uniform(low, largest, (count, *shape)) * share.reshape(-1, *(1 for _ in shape))
+        return torch.from_numpy(drawn.astype(np.float32))
 
     return ViewParams(
         flips=torch.from_numpy(rng.random((count, 3)) < ranges.flip),
@@ -62,8 +85,9 @@ def draw_view_params(rng: np.random.Generator, count: int, ranges: ViewRanges) -
         brightnesses=even(ranges.brightness),
         noises=even(ranges.noise, smallest=0.0),
         noise_seed=int(rng.integers(2**62)),
+        noise_rows=(0, count, count),
         smoothings=even(ranges.smoothing),
-        cutouts=_draw_boxes(rng, count, ranges.cutout),
+        cutouts=_draw_boxes(rng, ranges.cutout * share),
     )
 
 
@@ -86,35 +110,54 @@ def apply_view(crops: Tensor, params: ViewParams, image_channels: int) -> Tensor
     Returns:
         [N, C, D, D, D].
     """
-    moved = _move(crops, params)
-    images = _change_intensity(moved[:, :image_channels], params)
-    images = images.masked_fill(_erased(images, params), -1.0)
-    return torch.cat([images, moved[:, image_channels:]], dim=1)
+    views = _move(crops, params)
+    images = views[:, :image_channels]
+    _change_intensity(images, params)
+    if bool((params.cutouts[:, :, 1] > params.cutouts[:, :, 0]).any()):
+        images.masked_fill_(_erased(images, params), -1.0)
+    return views
 
 
 def _move(crops: Tensor, params: ViewParams) -> Tensor:
     """Flip, rotate, magnify and shift in one linear interpolation; beyond the crop its border is repeated."""
-    signs = 1.0 - 2.0 * params.flips.to(crops)  # [N, 3]
-    matrices = params.rotations.to(crops) * signs[:, None, :] / params.scales.to(crops)[:, None, None]
-    sampling = torch.cat([matrices, 2.0 * params.shifts.to(crops)[:, :, None]], dim=2)  # [N, 3, 4]
-    # affine_grid counts its axes from the last: x is the third axis of the crop.
-    sampling = torch.cat([sampling[:, :, :3].flip(1, 2), sampling[:, :, 3:].flip(1)], dim=2)
-    grid = affine_grid(sampling, list(crops.shape), align_corners=False)
-    return grid_sample(crops, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    signs = 1.0 - 2.0 * params.flips.float()  # [N, 3]
+    matrices = params.rotations * signs[:, None, :] / params.scales[:, None, None]
+    return resample(crops, torch.cat([matrices, 2.0 * params.shifts[:, :, None]], dim=2).to(crops.device))
 
 
-def _change_intensity(images: Tensor, params: ViewParams) -> Tensor:
-    """Smooth or sharpen, change contrast about -1 (the window's low) and brightness, add noise, clip."""
+def _change_intensity(images: Tensor, params: ViewParams) -> None:
+    """Smooth or sharpen, change contrast about -1 (the window's low) and brightness, add noise, clip; in place."""
 
     def each(values: Tensor) -> Tensor:
         return values.to(images).view(-1, 1, 1, 1, 1)
 
-    smooth = avg_pool3d(pad(images, (1,) * 6, mode="replicate"), 3, stride=1)
-    images = images + each(params.smoothings) * (smooth - images)
-    images = (images + 1.0) * each(params.contrasts) - 1.0 + each(params.brightnesses)
+    if bool(params.smoothings.any()):
+        images.lerp_(_box_filter(images), each(params.smoothings))
+    images.mul_(each(params.contrasts)).add_(each(params.contrasts - 1.0 + params.brightnesses))
+    if bool(params.noises.any()):
+        images.addcmul_(_draw_noise(images, params), each(params.noises))
+    images.clamp_(-1.0, 1.0)
+
+
+def _box_filter(images: Tensor) -> Tensor:
+    """Return the mean of the 3 x 3 x 3 voxels about each, borders repeated: one axis after the other."""
+    for axis in (2, 3, 4):
+        last = images.shape[axis] - 1
+        summed = images.clone()
+        summed.narrow(axis, 1, last).add_(images.narrow(axis, 0, last))
+        summed.narrow(axis, 0, 1).add_(images.narrow(axis, 0, 1))
+        summed.narrow(axis, 0, last).add_(images.narrow(axis, 1, last))
+        summed.narrow(axis, last, 1).add_(images.narrow(axis, last, 1))
+        images = summed
+    return images.div_(27.0)
+
+
+def _draw_noise(images: Tensor, params: ViewParams) -> Tensor:
+    """Return normal noise in the shape of the images, as drawn for all the crops of the batch together."""
+    first, last, drawn = params.noise_rows
     source = torch.Generator(device=images.device).manual_seed(params.noise_seed)
-    noise = torch.randn(images.shape, generator=source, device=images.device, dtype=images.dtype)
-    return (images + each(params.noises) * noise).clamp(-1.0, 1.0)
+    noise = torch.randn((drawn, *images.shape[1:]), generator=source, device=images.device, dtype=images.dtype)
+    return noise[first:last]
 
 
 def _erased(images: Tensor, params: ViewParams) -> Tensor:
@@ -139,7 +182,7 @@ def _draw_rotations(rng: np.random.Generator, count: int, largest_radians: float
     return torch.from_numpy(rotations.astype(np.float32))
 
 
-def _draw_boxes(rng: np.random.Generator, count: int, largest: float) -> Tensor:
-    edges = rng.uniform(0.0, largest, (count, 3, 1))
-    starts = rng.uniform(0.0, 1.0, (count, 3, 1)) * (1.0 - edges)
+def _draw_boxes(rng: np.random.Generator, largest: NDArray[np.float64]) -> Tensor:
+    edges = rng.uniform(0.0, 1.0, (len(largest), 3, 1)) * largest[:, None, None]
+    starts = rng.uniform(0.0, 1.0, (len(largest), 3, 1)) * (1.0 - edges)
     return torch.from_numpy(np.concatenate([starts, starts + edges], axis=2).astype(np.float32))
