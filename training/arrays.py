@@ -32,7 +32,6 @@ from training.cases import WHOLE, CaseIndex, CaseRecord, Finding
 
 Crops = NDArray[np.float32]
 Strings = NDArray[np.str_]
-Item = TypeVar("Item")
 
 LIMITS: Final = Limits(decoded_bytes=4 * 2**30, voxels=2**30, files=4096)
 LAYOUT: Final = 1  # of the cached folder; another one is computed anew
@@ -46,6 +45,10 @@ class Row:
     crop: Crops
     radiomics: NDArray[np.float64]
     volume_mm3: float
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result", bound=Row | Finding)
 
 
 @dataclass(frozen=True)
@@ -224,18 +227,18 @@ def read_record(record: CaseRecord, channels: Sequence[str]) -> Case:
 
 
 def write_rows(
-    work: Callable[[Item], Row | Finding], items: Sequence[Item], shape: Sequence[int], path: Path, processes: int
-) -> Iterator[Row | Finding]:
+    work: Callable[[Item], Result], items: Sequence[Item], recipe: Recipe, path: Path, processes: int
+) -> Iterator[Result]:
     """Compute a row of every item, write its crop to `path` (npy) as the next one, and yield what was computed.
 
     Args:
         work: computes one row, or says why there is none; picklable if `processes` > 1.
         items: one per case.
-        shape: of one crop.
+        recipe: by which `work` computes; it tells the shape of a crop.
         path: the file; it ends with as many crops as there were rows.
         processes: to share the work among; 1 works in this process.
     """
-    crops = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(len(items), *shape))
+    crops = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(len(items), *recipe.crop_shape))
     written = 0
     with tqdm(total=len(items), desc=path.stem, unit="case") as progress:
         for result in _spread(work, items, processes):
@@ -252,7 +255,7 @@ def write_rows(
         shortened.replace(path)
 
 
-def _spread(work: Callable[[Item], Row | Finding], items: Sequence[Item], processes: int) -> Iterable[Row | Finding]:
+def _spread(work: Callable[[Item], Result], items: Sequence[Item], processes: int) -> Iterable[Result]:
     if processes == 1:
         yield from map(work, items)
         return
@@ -277,9 +280,7 @@ def _fingerprint(path: Path) -> list[Any]:
 def _compute(index: CaseIndex, recipe: Recipe, folder: Path, processes: int) -> None:
     folder.mkdir()
     radiomics, volumes_mm3, kept, findings = [], [], [], []
-    results = write_rows(
-        partial(_compute_row, recipe=recipe), index.records, recipe.crop_shape, folder / CROPS, processes
-    )
+    results = write_rows(partial(_compute_row, recipe=recipe), index.records, recipe, folder / CROPS, processes)
     for record, result in zip(index.records, results, strict=True):
         if isinstance(result, Row):
             radiomics.append(result.radiomics)

@@ -23,9 +23,10 @@ from service.manifest import FILE_NAME, EncoderPart, FilePart, HeadPart, Manifes
 from service.pipeline import Result, extract
 from service.radiomics_settings import PRESETS
 from training import example
+from training.arrays import CaseArrays, Recipe
 from training.card import Findings, NoveltyFindings, write_card
 from training.config import BundleConfig, ConfigError
-from training.dataset import Cohort, Recipe, build_cohort
+from training.dataset import build_cohort
 from training.encoder import Encoder
 from training.evaluate import Blocks, compare
 from training.export import export_encoder
@@ -57,14 +58,14 @@ EXAMPLE_LIMITS = Limits(decoded_bytes=64 * 2**20, voxels=16 * 2**20, files=1)
 class Described:
     """A cohort with the embeddings [N, dimension] of the exported encoder."""
 
-    cohort: Cohort
+    cohort: CaseArrays
     embeddings: Matrix
     untrained: Matrix  # [N, dimension], of the same network with random weights
 
     @property
     def labels(self) -> Labels:
         """Row numbers of `KINDS`: [N]."""
-        return np.array([KINDS.index(kind) for kind in self.cohort.kinds], np.intp)
+        return np.array([KINDS.index(kind) for kind in self.cohort.labels[TARGET]], np.intp)
 
     @property
     def fused(self) -> Matrix:
@@ -118,9 +119,9 @@ def replace_folder(made: Path, out: Path) -> None:
         shutil.copyfile(made / name, out / name)
 
 
-def build_cohorts(config: BundleConfig, work: Path, processes: int) -> dict[str, Cohort]:
+def build_cohorts(config: BundleConfig, work: Path, processes: int) -> dict[str, CaseArrays]:
     """Draw the training phantoms, the fresh ones and the strangers; no two share a seed."""
-    recipe = Recipe(config.about.channel, config.preprocessing, config.radiomics)
+    recipe = Recipe((config.about.channel,), config.preprocessing, config.radiomics)
     sizes = config.cohorts
     plan = [(TRAINING, sizes.training, LUNG), (FRESH, sizes.test, LUNG)]
     plan += [(name, sizes.strangers, layout) for name, layout in STRANGERS.items()]
@@ -132,7 +133,7 @@ def build_cohorts(config: BundleConfig, work: Path, processes: int) -> dict[str,
     return cohorts
 
 
-def describe(cohort: Cohort, encoder: Path, untrained: Encoder, config: BundleConfig) -> Described:
+def describe(cohort: CaseArrays, encoder: Path, untrained: Encoder, config: BundleConfig) -> Described:
     """Embed a cohort by the exported file, as the service will: one crop at a time."""
     session = OnnxEncoder(encoder, config.encoder.dimension, device="cpu", threads=config.threads)
     embeddings = [session.embed(np.array(crop[np.newaxis]))[0] for crop in cohort.crops]
@@ -184,11 +185,11 @@ def write_manifest(config: BundleConfig, out: Path, encoder: EncoderPart) -> Man
         modality="CT",
         preprocessing=config.preprocessing,
         encoder=encoder,
-        radiomics=_part(out / RADIOMICS),
-        heads=[HeadPart(**_part(out / HEAD).model_dump(), target=TARGET, classes=list(KINDS))],
-        card=_part(out / CARD),
+        radiomics=file_part(out / RADIOMICS),
+        heads=[HeadPart(**file_part(out / HEAD).model_dump(), target=TARGET, classes=list(KINDS))],
+        card=file_part(out / CARD),
         feature_names=list(fused_feature_names(PRESETS[config.radiomics], channels, encoder.dimension)),
-        trained_with=_provenance(config),
+        trained_with=provenance(config.sha256()),
     )
 
 
@@ -233,11 +234,13 @@ def _judge_novelty(
     )
 
 
-def _part(path: Path) -> FilePart:
+def file_part(path: Path) -> FilePart:
+    """Return a file of a bundle as its manifest names it."""
     return FilePart(file=path.name, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def _provenance(config: BundleConfig) -> dict[str, str]:
+def provenance(configuration_sha256: str) -> dict[str, str]:
+    """Return the versions of what a bundle is made with, and the digest of its configuration."""
     packages = ("radfuse", "torch", "onnx", "onnxscript", "scikit-learn", "numpy", "pyradiomics", "SimpleITK")
     versions = {name: version(name) for name in packages}
-    return {"python": platform.python_version(), **versions, "configuration_sha256": config.sha256()}
+    return {"python": platform.python_version(), **versions, "configuration_sha256": configuration_sha256}

@@ -13,10 +13,11 @@ from service.imaging.case import Case
 from service.imaging.preprocess import cut_crop
 from service.pipeline import extract
 from training import example
+from training.arrays import Recipe
 from training.bundle import make_bundle
 from training.cli import app
 from training.config import ConfigError, read_config
-from training.dataset import Recipe, build_cohort
+from training.dataset import build_cohort
 from training.layouts import LUNG, SMALL
 from training.phantoms import KINDS, make_phantom
 
@@ -86,7 +87,7 @@ def test_an_altered_encoder_is_refused(bundles, tmp_path):
 def test_the_cache_of_training_holds_the_very_crops_of_the_pipeline(bundles, tmp_path):
     bundle = ModelBundle.load(bundles[0][0], device="cpu")
     manifest = bundle.manifest
-    recipe = Recipe("ct", manifest.preprocessing, "original")
+    recipe = Recipe(("ct",), manifest.preprocessing, "original")
     cohort = build_cohort(range(5), recipe, SMALL, tmp_path / "crops.npy", processes=1)
     assert isinstance(cohort.crops, np.memmap)
     for seed in range(5):
@@ -95,9 +96,11 @@ def test_the_cache_of_training_holds_the_very_crops_of_the_pipeline(bundles, tmp
         crop = cut_crop(case.images, case.masks[0], manifest.channels, manifest.preprocessing)
         assert np.array_equal(cohort.crops[seed], crop)
         (region,) = extract(case, bundle).regions
-        assert np.array_equal(region.features.values[: len(cohort.names)], cohort.radiomics[seed], equal_nan=True)
+        assert np.array_equal(
+            region.features.values[: len(cohort.feature_names)], cohort.radiomics[seed], equal_nan=True
+        )
         embedding = bundle.encoder.embed(np.array(cohort.crops[seed : seed + 1]))[0]
-        assert np.array_equal(region.features.values[len(cohort.names) :], embedding)
+        assert np.array_equal(deep, embedding)
 
 
 def test_a_folder_of_another_name_is_refused_before_anything_is_done(tmp_path):
