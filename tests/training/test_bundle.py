@@ -96,9 +96,8 @@ def test_the_cache_of_training_holds_the_very_crops_of_the_pipeline(bundles, tmp
         crop = cut_crop(case.images, case.masks[0], manifest.channels, manifest.preprocessing)
         assert np.array_equal(cohort.crops[seed], crop)
         (region,) = extract(case, bundle).regions
-        assert np.array_equal(
-            region.features.values[: len(cohort.feature_names)], cohort.radiomics[seed], equal_nan=True
-        )
+        radiomics, deep = np.split(region.features.values, [len(cohort.feature_names)])
+        assert np.array_equal(radiomics, cohort.radiomics[seed], equal_nan=True)
         embedding = bundle.encoder.embed(np.array(cohort.crops[seed : seed + 1]))[0]
         assert np.array_equal(deep, embedding)
 
