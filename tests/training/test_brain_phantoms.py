@@ -1,22 +1,28 @@
+from functools import cache
+
 import numpy as np
 import pytest
 
 from service.imaging.guard import Limits
 from service.imaging.reader import read_case
-from training.brain_phantoms import LABELS, make_glioma, write_brats_tree
+from training import brain_phantoms
+from training.brain_phantoms import LABELS, write_brats_tree
 from training.readers.brats import read_brats
 
 
+make_glioma = cache(brain_phantoms.make_glioma)
+
+
 def test_equal_seeds_give_equal_cases_and_both_grades_occur():
-    first, again = make_glioma(3), make_glioma(3)
+    first, again = make_glioma(3), brain_phantoms.make_glioma(3)
     assert all(np.array_equal(first.images[name], again.images[name]) for name in first.images)
-    grades = [make_glioma(seed).grade for seed in range(20)]
+    grades = [make_glioma(seed).grade for seed in range(10)]
     assert grades.count("HGG") > grades.count("LGG") > 0
 
 
 def test_only_high_grades_take_up_contrast_in_the_ring():
     uptake = {"HGG": [], "LGG": []}
-    for seed in range(12):
+    for seed in range(10):
         glioma = make_glioma(seed)
         ring = glioma.segmentation == LABELS["ring"]
         brain = (glioma.segmentation == 0) & (glioma.images["t1"] > 0)
