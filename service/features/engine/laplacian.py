@@ -207,8 +207,7 @@ def _filter(
     if axis == 2:
         _filter_rows(part, kept, coefficients, first, reach, away, aside)
     else:
-        order = (1, 0, 2) if axis == 0 else (0, 1, 2)
-        _filter_columns(part.transpose(order), kept.transpose(order), coefficients, first, reach, away, aside)
+        _filter_columns(part, kept, axis, coefficients, first, reach, away, aside)
     return kept
 
 
@@ -221,21 +220,24 @@ def _span(near: float, reach: float, first: int, length: int, size: int) -> tupl
 
 @kernel
 def _filter_columns(
-    part: Voxels, kept: Singles, q: Doubles, first: int, reach: float, away: Doubles, aside: Doubles
+    part: Voxels, kept: Singles, axis: int, q: Doubles, first: int, reach: float, away: Doubles, aside: Doubles
 ) -> None:
-    """Filter (P, n, C) along its middle axis; the last one runs fastest in memory."""
-    planes, size, columns = part.shape
-    length = kept.shape[1]
+    """Filter along the first or the middle axis; voxels side by side on the last one are filtered together."""
+    size, length, columns = part.shape[axis], kept.shape[axis], part.shape[2]
+    source, target = part.reshape(-1), kept.reshape(-1)
+    step = columns * (part.shape[1] if axis == 0 else 1)
+    here, there = (columns, columns) if axis == 0 else (size * columns, length * columns)  # from line to line
     lines, forward, both = _scratch(size)
-    for plane in range(planes):
+    for plane in range(away.shape[0]):
         for start in range(0, columns, _WIDTH):
             end = min(start + _WIDTH, columns)
             near = 1 - away[plane] - aside[start:end].min()
             if near >= 0:
                 low, high = _span(near, reach, first, length, size)
-                _copy(part[plane, low:high, start:end], lines)
+                _read_columns(source, plane * here + low * step + start, step, lines[: high - low, : end - start])
                 _recurse(lines[: high - low], q, first - low, first - low + length, forward, both)
-                _copy(both[first - low : first - low + length, : end - start], kept[plane, :, start:end])
+                found = both[first - low : first - low + length, : end - start]
+                _write_columns(found, target, plane * there + start, step)
 
 
 @kernel
@@ -263,29 +265,42 @@ def _scratch(size: int) -> tuple[Doubles, Doubles, Doubles]:
 
 
 @kernel
-def _copy(source: Voxels, target: Voxels) -> None:
-    rows, columns = source.shape
-    for k in range(rows):
-        for c in range(columns):
-            target[k, c] = source[k, c]
+def _read_columns(source: Voxels, start: int, step: int, lines: Doubles) -> None:
+    """Read neighbouring columns; unsigned indices spare Numba a check that bars vector code."""
+    for k in range(lines.shape[0]):
+        row, place = lines[k], np.uintp(start + k * step)
+        for c in range(np.uintp(lines.shape[1])):
+            row[c] = source[place + c]
+
+
+@kernel
+def _write_columns(lines: Doubles, target: Singles, start: int, step: int) -> None:
+    for k in range(lines.shape[0]):
+        row, place = lines[k], np.uintp(start + k * step)
+        for c in range(np.uintp(lines.shape[1])):
+            target[place + c] = row[c]
 
 
 @kernel
 def _turn(rows: Voxels, lines: Doubles) -> None:
-    """Lay rows (width, n) out as columns (n, _WIDTH), a few places at a time to stay within the nearest cache."""
-    width, size = rows.shape
-    for start in range(0, size, _TILE):
-        for c in range(width):
-            for k in range(start, min(start + _TILE, size)):
-                lines[k, c] = rows[c, k]
+    """Lay rows (width, n) out as columns (n, _WIDTH), eight at a time: a line of the cache is then written at once."""
+    width, size = np.uintp(rows.shape[0]), np.uintp(rows.shape[1])
+    whole = width // np.uintp(8) * np.uintp(8)
+    for c in range(np.uintp(0), whole, np.uintp(8)):
+        for k in range(size):
+            for side in range(np.uintp(8)):
+                lines[k, c + side] = rows[c + side, k]
+    for c in range(whole, width):
+        for k in range(size):
+            lines[k, c] = rows[c, k]
 
 
 @kernel
 def _turn_back(lines: Doubles, rows: Singles) -> None:
-    width, size = rows.shape
-    for start in range(0, size, _TILE):
+    width, size = np.uintp(rows.shape[0]), np.uintp(rows.shape[1])
+    for start in range(np.uintp(0), size, np.uintp(_TILE)):
         for c in range(width):
-            for k in range(start, min(start + _TILE, size)):
+            for k in range(start, min(start + np.uintp(_TILE), size)):
                 rows[c, k] = lines[k, c]
 
 
