@@ -10,7 +10,7 @@ import re
 import shutil
 import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -75,9 +75,10 @@ class Part:
 class Staging:
     """The folder of an upload in progress: closed, it is gone, unless it was committed."""
 
-    def __init__(self, folder: Path, jobs: Path) -> None:
+    def __init__(self, folder: Path, jobs: Path, syncing: Executor) -> None:
         self._folder = folder
         self._jobs = jobs
+        self._syncing = syncing
         self._parts: list[Part] = []
         self._committed = False
         folder.mkdir(mode=FOLDER_MODE)
@@ -103,8 +104,7 @@ class Staging:
         self._folder = self._folder.rename(target)
         # Together, because a disk brings many files home in the time of a few. Until the job's row is committed the
         # folder is an orphan, whatever of it has reached the disk.
-        with ThreadPoolExecutor(SYNC_THREADS) as pool:
-            list(pool.map(_sync, (*(target / part.name for part in self._parts), target, self._jobs)))
+        list(self._syncing.map(_sync, (*(target / part.name for part in self._parts), target, self._jobs)))
         self._committed = True
 
     def close(self) -> None:
@@ -129,13 +129,14 @@ class Storage:
     def __init__(self, root: Path) -> None:
         self._incoming = root / "incoming"
         self._jobs = root / "jobs"
+        self._syncing = ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="sync")
         for folder in (root, self._incoming, self._jobs):
             folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
             _sync(folder.parent)
 
     def stage(self) -> Staging:
         """Open a folder for an upload."""
-        return Staging(self._incoming / uuid.uuid4().hex, self._jobs)
+        return Staging(self._incoming / uuid.uuid4().hex, self._jobs, self._syncing)
 
     def paths(self, job_id: str, request: JobRequest) -> dict[str, Path]:
         """Return where each upload of the request lies, by its opaque name."""

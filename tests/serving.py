@@ -62,7 +62,9 @@ class Service:
         return claim
 
     def succeed(self, job_id: str, preview: bytes | None = b"\x89PNG") -> None:
-        assert self.context.ledger.finish(self.claim(job_id), result_document(), preview)
+        assert self.context.ledger.finish(self.claim(job_id), result_document())
+        if preview is not None:
+            self.context.ledger.add_preview(job_id, preview)
 
     def fail(self, job_id: str, problem: dict[str, Any]) -> None:
         assert self.context.ledger.fail(self.claim(job_id), problem)

@@ -31,6 +31,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def live(_app: FastAPI) -> AsyncIterator[None]:
         async with create_task_group() as background:
             background.start_soon(context.endings.listen)
+            background.start_soon(context.sent.mark_on)
             yield
             background.cancel_scope.cancel()
         await to_thread.run_sync(close_context, context)

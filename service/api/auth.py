@@ -52,7 +52,7 @@ def authenticate(request: Request, context: ContextOf, credentials: Credentials)
     return Caller(owner=key.id, scopes=frozenset(key.scopes))
 
 
-def authorise(caller: Annotated[Caller, Depends(authenticate)], needed: SecurityScopes) -> Caller:
+async def authorise(caller: Annotated[Caller, Depends(authenticate)], needed: SecurityScopes) -> Caller:
     """Return the caller, if it has every scope needed.
 
     Raises:

@@ -12,6 +12,7 @@ from service.api.catalogue import Catalogue
 from service.api.endings import Endings
 from service.api.keyring import KeyRing
 from service.api.metrics import Metrics
+from service.api.sent import Sent
 from service.api.waiting import Waiters
 from service.config import Settings
 from service.ledger import Ledger
@@ -32,6 +33,7 @@ class Context:
     queue: Celery
     endings: Endings
     waiters: Waiters
+    sent: Sent
 
 
 def open_context(settings: Settings) -> Context:
@@ -51,6 +53,7 @@ def open_context(settings: Settings) -> Context:
         queue=broker.create_app(settings),
         endings=endings,
         waiters=Waiters(endings),
+        sent=Sent(ledger),
     )
 
 

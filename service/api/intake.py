@@ -101,7 +101,7 @@ def _publish(context: Context, job_id: str) -> None:
         _logger.warning("outage", stage="publish", error=type(error).__name__, job_id=job_id)
         context.ledger.put_back([job_id])
     else:
-        context.ledger.mark_queued([job_id])
+        context.sent.add(job_id)
 
 
 def _check_key(key: str | None) -> None:

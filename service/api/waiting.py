@@ -8,11 +8,13 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
-from anyio import to_thread
+from anyio import sleep, to_thread
 from starlette.requests import Request
 
 from service.api.endings import Endings, Watch
+from service.api.views import Document
 from service.job import Job
 from service.ledger import Ledger
 
@@ -23,6 +25,9 @@ LOOK_SECONDS = 1.0
 SHARE_OF_WAITED = 0.02
 SHORTEST_PAUSE = 0.02
 LOOKS_PER_SECOND = 50
+# A picture that is not there so long after the result will not come.
+PICTURE_TIME = timedelta(seconds=5)
+PICTURE_PAUSE_SECONDS = 0.02
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?=$|[,;])", re.IGNORECASE)
 
 
@@ -57,16 +62,36 @@ class Waiters:
         return max(pause, self._count / LOOKS_PER_SECOND)
 
 
-async def wait_for_end(request: Request, ledger: Ledger, waiters: Waiters, job: Job, seconds: int) -> Job:
-    """Return the job as soon as it is terminal, else as it is after `seconds` or once the client has gone."""
+async def wait_for_end(
+    request: Request, ledger: Ledger, waiters: Waiters, job_id: str, owner: str, *, seconds: int
+) -> tuple[Job, Document | None]:
+    """Return the job, with its result, as soon as it is terminal.
+
+    Else the job as it is after `seconds`, or once the client has gone.
+
+    Raises:
+        NotFound: the owner has no such job.
+    """
     started = time.monotonic()
-    with waiters.one_more(job.id) as watch:
+    with waiters.one_more(job_id) as watch:
         # What ended before the watch began rang nobody's bell.
-        job = await to_thread.run_sync(ledger.find_job, job.id, job.owner)
+        job, result = await to_thread.run_sync(ledger.find_job_with_result, job_id, owner)
         while not job.state.terminal:
             waited = time.monotonic() - started
             if waited >= seconds or await request.is_disconnected():
                 break
             await watch.wait(min(waiters.pause(waited), seconds - waited))
-            job = await to_thread.run_sync(ledger.find_job, job.id, job.owner)
-    return job
+            job, result = await to_thread.run_sync(ledger.find_job_with_result, job_id, owner)
+    return job, result
+
+
+async def wait_for_picture(ledger: Ledger, job: Job) -> bytes | None:
+    """Return the picture of a job that has succeeded; it is drawn right after the result is stored.
+
+    None where none came within `PICTURE_TIME` of the end: it could not be drawn, or its worker was killed.
+    """
+    while (picture := await to_thread.run_sync(ledger.find_preview, job.id, job.owner)) is None:
+        if job.finished_at is None or datetime.now(UTC) - job.finished_at > PICTURE_TIME:
+            break
+        await sleep(PICTURE_PAUSE_SECONDS)
+    return picture

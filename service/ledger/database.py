@@ -144,7 +144,10 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
 
 def _begin_sqlite(connection: sa.Connection) -> None:
     options = connection.get_execution_options()
-    connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if options.get('durable', True) else 'NORMAL'}")
+    level = "FULL" if options.get("durable", True) else "NORMAL"
+    if connection.info.get("synchronous") != level:
+        connection.exec_driver_sql(f"PRAGMA synchronous={level}")
+        connection.info["synchronous"] = level
     kind = "EXCLUSIVE" if options.get("exclusive") else "IMMEDIATE" if options.get("immediate") else "DEFERRED"
     connection.exec_driver_sql(f"BEGIN {kind}")
 

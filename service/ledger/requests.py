@@ -108,6 +108,19 @@ class Requests(Database):
         with self.read() as (connection, _):
             return [to_job(row) for row in connection.execute(query)]
 
+    def find_job_with_result(self, job_id: str, owner: str) -> tuple[Job, dict[str, Any] | None]:
+        """Return the owner's job, and its result document where it has one, in one look.
+
+        Raises:
+            NotFound: as `find_job`.
+        """
+        query = sa.select(jobs, results.c.document).outerjoin(results)
+        with self.read() as (connection, _):
+            row = connection.execute(query.where(jobs.c.id == job_id, jobs.c.owner == owner)).one_or_none()
+        if row is None:
+            raise NotFound("there is no such job")
+        return to_job(row), None if row.document is None else dict(json.loads(row.document))
+
     def find_result(self, job_id: str, owner: str) -> dict[str, Any] | None:
         """Return the result document of the owner's job, or None."""
         text = self._find_result_column(results.c.document, job_id, owner)

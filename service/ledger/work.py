@@ -15,6 +15,7 @@ from service.ledger.tables import jobs, results
 PUBLISH_SECONDS = 5.0  # after this another dispatcher may publish a job that one has taken
 LONGEST_DELAY_SECONDS = 60.0
 DELAY_STEPS = 6
+FIRST_STAGE = "reading"  # a claimed job is read at once
 HARMLESS = (*WAITING, JobState.SUCCEEDED, JobState.FAILED)
 
 
@@ -37,9 +38,12 @@ class Work(Database):
 
     def mark_queued(self, ids: Collection[str]) -> None:
         """Record that the broker has been told; a job that a worker has claimed meanwhile stays as it is."""
+        still = sa.and_(jobs.c.id.in_(ids), jobs.c.state == JobState.ACCEPTED)
+        with self.read() as (connection, _):
+            if connection.execute(sa.select(jobs.c.id).where(still).limit(1)).first() is None:
+                return
         with self.write(durable=False) as (connection, now):
             values = {"state": JobState.QUEUED, "queued_at": now, "taken_until": now, "sends": jobs.c.sends + 1}
-            still = sa.and_(jobs.c.id.in_(ids), jobs.c.state == JobState.ACCEPTED)
             connection.execute(sa.update(jobs).where(still).values(values))
 
     def put_back(self, ids: Collection[str]) -> None:
@@ -67,7 +71,7 @@ class Work(Database):
                 "worker": worker,
                 "lease_until": now + lease_seconds,
                 "started_at": now,
-                "stage": None,
+                "stage": FIRST_STAGE,
                 "version": jobs.c.version + 1,
             }
             due = sa.and_(jobs.c.id == job_id, free)
@@ -101,15 +105,19 @@ class Work(Database):
             values = {"stage": stage, "version": jobs.c.version + 1}
             return _update_fenced(connection, claim, values)
 
-    def finish(self, claim: Claim, document: dict[str, Any], preview: bytes | None) -> bool:
+    def finish(self, claim: Claim, document: dict[str, Any]) -> bool:
         """Store the result and end the job, in one transaction; False where it is no longer this claim's."""
         text = to_text(document)
         with self.write() as (connection, now):
             if not _update_fenced(connection, claim, _ended(JobState.SUCCEEDED, now)):
                 return False
-            row = {"job_id": claim.job.id, "document": text, "preview": preview}
-            connection.execute(sa.insert(results).values(row))
+            connection.execute(sa.insert(results).values(job_id=claim.job.id, document=text))
             return True
+
+    def add_preview(self, job_id: str, preview: bytes) -> None:
+        """Add the picture to a stored result; nothing happens where that has been removed meanwhile."""
+        with self.write() as (connection, _):
+            connection.execute(sa.update(results).where(results.c.job_id == job_id).values(preview=preview))
 
     def fail(self, claim: Claim, problem: dict[str, Any]) -> bool:
         """End the job with a problem document; False where it is no longer this claim's."""

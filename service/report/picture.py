@@ -9,7 +9,8 @@ References:
 
 import io
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import lru_cache
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,14 @@ from service.imaging.geometry import Geometry
 PANEL: Final = 320  # pixels on a side
 GAP: Final = 4
 OUTLINE: Final = (255, 176, 0)
-INK: Final = (235, 235, 235)
+INK: Final = 235
+
+# The picture is indexed, which is encoded in a third of RGB's time: every index is its own grey, but for the outline's.
+# Greys keep clear of that index; where two share one, white is shown for both.
+OUTLINE_INDEX: Final = 254
+PALETTE: Final = bytes(
+    part for grey in range(256) for part in (OUTLINE if grey == OUTLINE_INDEX else (grey, grey, grey))
+)
 
 LUNG_HU: Final = (-1350.0, 150.0)
 SOFT_TISSUE_HU: Final = (-160.0, 240.0)
@@ -51,7 +59,8 @@ def draw_preview(image: Image, mask: Mask) -> bytes:
     """
     centre = _centre(mask)
     low, high = choose_window(image, mask)
-    canvas = Pillow.new("RGB", (3 * PANEL + 2 * GAP, PANEL))
+    canvas = Pillow.new("P", (3 * PANEL + 2 * GAP, PANEL))
+    canvas.putpalette(PALETTE)
     for position, plane in enumerate((AXIAL, CORONAL, SAGITTAL)):
         panel = _draw_panel(_Slice.cut(image, mask, plane, centre), low, high)
         canvas.paste(panel, (position * (PANEL + GAP), 0))
@@ -104,12 +113,15 @@ def _draw_panel(cut: _Slice, low: float, high: float) -> Pillow.Image:
     width, height = (max(1, round(edge * pixels_per_mm)) for edge in cut.size_mm)
     shown = Pillow.fromarray(_windowed(cut.grey, low, high)).resize((width, height), Pillow.Resampling.BILINEAR)
     region = Pillow.fromarray(cut.region.astype(np.uint8)).resize((width, height), Pillow.Resampling.NEAREST)
-    coloured = np.repeat(np.asarray(shown)[:, :, np.newaxis], 3, axis=2)
-    coloured[outline_of(np.asarray(region) > 0)] = OUTLINE
-    panel = Pillow.new("RGB", (PANEL, PANEL))
-    panel.paste(Pillow.fromarray(coloured), ((PANEL - width) // 2, (PANEL - height) // 2))
-    _annotate(ImageDraw.Draw(panel), cut.letters, pixels_per_mm)
-    return panel
+    panel = Pillow.new("L", (PANEL, PANEL))
+    left, top = (PANEL - width) // 2, (PANEL - height) // 2
+    panel.paste(shown, (left, top))
+    _annotate(panel, cut.letters, pixels_per_mm)
+    indices = np.array(panel)
+    indices[indices == OUTLINE_INDEX] = 255
+    window = indices[top : top + height, left : left + width]
+    window[outline_of(np.asarray(region) > 0)] = OUTLINE_INDEX
+    return Pillow.fromarray(indices)
 
 
 def outline_of(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -125,16 +137,40 @@ def _windowed(grey: Voxels, low: float, high: float) -> Grey:
     return np.ascontiguousarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8))
 
 
-def _annotate(draw: Any, letters: tuple[str, str, str, str], pixels_per_mm: float) -> None:
-    font = ImageFont.load_default(size=13)
+def _annotate(panel: Pillow.Image, letters: tuple[str, str, str, str], pixels_per_mm: float) -> None:
     middle = PANEL // 2
     places = ((5, middle, "lm"), (PANEL - 5, middle, "rm"), (middle, 4, "mt"), (middle, PANEL - 4, "mb"))
     for letter, (x, y, anchor) in zip(letters, places, strict=True):
-        draw.text((x, y), letter, fill=INK, font=font, anchor=anchor, stroke_width=1, stroke_fill=(0, 0, 0))
+        _write(panel, letter, (x, y), anchor)
     bar_mm = max((length for length in (1, 2, 5, 10, 20, 50, 100) if length * pixels_per_mm <= PANEL / 3), default=1)
     end = 8 + bar_mm * pixels_per_mm
-    draw.line([(8, PANEL - 9), (end, PANEL - 9)], fill=INK, width=2)
-    draw.text((8, PANEL - 13), f"{bar_mm} mm", fill=INK, font=font, anchor="lb", stroke_width=1, stroke_fill=(0, 0, 0))
+    ImageDraw.Draw(panel).line([(8, PANEL - 9), (end, PANEL - 9)], fill=INK, width=2)
+    _write(panel, f"{bar_mm} mm", (8, PANEL - 13), "lb")
+
+
+def _write(panel: Pillow.Image, text: str, place: tuple[int, int], anchor: str) -> None:
+    """Write with a dark rim, so that it can be read on any grey."""
+    rim, ink, (left, top) = _letter(text, anchor)
+    at = (place[0] + left, place[1] + top)
+    panel.paste(0, at, rim)
+    panel.paste(INK, at, ink)
+
+
+@lru_cache(maxsize=64)
+def _letter(text: str, anchor: str) -> tuple[Pillow.Image, Pillow.Image, tuple[int, int]]:
+    """Return how far rim and ink cover the grey below, and where both lie relative to the anchor's place.
+
+    Few texts are ever written, and the font takes longer over them than all the rest.
+    """
+    font = ImageFont.load_default(size=13)
+    left, top, right, bottom = (round(edge) for edge in font.getbbox(text, anchor=anchor, stroke_width=1))
+    covers = []
+    for stroke_width in (1, 0):
+        cover = Pillow.new("L", (right - left, bottom - top))
+        draw = ImageDraw.Draw(cover)
+        draw.text((-left, -top), text, fill=255, font=font, anchor=anchor, stroke_width=stroke_width)
+        covers.append(cover)
+    return covers[0], covers[1], (left, top)
 
 
 def _letters(geometry: Geometry, axis: int) -> tuple[str, str]:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 from service import broker, log
 from service.config import Settings
 from service.errors import CaseError, InputsMissing, OutOfMemory, OutOfTime, RadfuseError, SystemBroken
+from service.imaging.case import Case
 from service.imaging.guard import Limits
 from service.imaging.reader import CaseFiles, read_case
 from service.job import JobRequest
@@ -23,6 +23,7 @@ from service.radiomics_settings import EVERY_PRESET, AnySettings, RadiomicsSetti
 from service.report.picture import draw_preview
 from service.storage import Storage
 from service.worker.memory import lift_limit
+from service.worker.progress import Progress
 from service.worker.shelf import Shelf
 
 LEDGER_PAUSES_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
@@ -48,6 +49,7 @@ class Desk:
     shelf: Shelf
     worker: str
     broker: redis.Redis
+    progress: Progress
 
 
 def run_attempt(desk: Desk, job_id: str) -> None:
@@ -62,13 +64,19 @@ def run_attempt(desk: Desk, job_id: str) -> None:
         return
     began = time.monotonic()
     _logger.info("started", job_id=job_id, attempt=claim.attempt)
+    outcome = "abandoned"
     try:
-        document, preview = _work(desk, claim)
-        mine = _insist(lambda: desk.ledger.finish(claim, document, preview))
-        outcome = "succeeded" if mine else "abandoned"
+        case, document = _work(desk, claim)
+        if _insist(lambda: desk.ledger.finish(claim, document)):
+            outcome = "succeeded"
+            _announce(desk, job_id)
+            desk.ledger.add_preview(job_id, draw_preview(next(iter(case.images.values())), case.masks[0]))
     except Exception as error:  # noqa: BLE001 - the product's one: whatever a case does, its job has an end
-        outcome = _end_badly(desk, claim, error)
-    if outcome in ("succeeded", "failed"):
+        if outcome == "succeeded":
+            _miss_picture(job_id, error)
+        else:
+            outcome = _end_badly(desk, claim, error)
+    if outcome == "failed":
         _announce(desk, job_id)
     if outcome in ("succeeded", "failed") and not values.keep_inputs:
         desk.storage.delete(job_id)
@@ -83,16 +91,21 @@ def _announce(desk: Desk, job_id: str) -> None:
         _logger.warning("outage", stage="announce", error=type(error).__name__)
 
 
-def _work(desk: Desk, claim: Claim) -> tuple[dict[str, Any], bytes]:
+def _miss_picture(job_id: str, error: Exception) -> None:
+    """Go on without a picture: the result stands, and its job has ended."""
+    lift_limit()
+    _logger.error("no-picture", job_id=job_id, exc_info=error)
+
+
+def _work(desk: Desk, claim: Claim) -> tuple[Case, dict[str, Any]]:
     request = claim.job.request
     if request is None:
         raise SystemBroken("a running job has no request")
     bundle = desk.shelf.fetch(request.model)
 
     def report(stage: Stage) -> None:
-        _report_stage(desk.ledger, claim, stage)
+        desk.progress.enter(claim, stage)
 
-    report(Stage.READING)
     began = time.perf_counter()
     values = desk.settings
     case = read_case(
@@ -103,12 +116,11 @@ def _work(desk: Desk, claim: Claim) -> tuple[dict[str, Any], bytes]:
         case_id=claim.job.case_id,
     )
     reading = round(time.perf_counter() - began, 6)
-    with ThreadPoolExecutor(1) as beside:
-        picture = beside.submit(draw_preview, next(iter(case.images.values())), case.masks[0])
+    with desk.progress.until_end():
         document = extract(case, bundle, _radiomics_settings(request), report, request.radiomics_axes).document()
     seconds = document["provenance"]["seconds"]
     document["provenance"]["seconds"] = {Stage.READING.value: reading, **seconds}
-    return document, picture.result()
+    return case, document
 
 
 def _files(storage: Storage, job_id: str, request: JobRequest) -> CaseFiles:
@@ -130,14 +142,6 @@ def _radiomics_settings(request: JobRequest) -> AnySettings | None:
     if request.parameters is not None:
         return RadiomicsSettings.model_validate(request.parameters)
     return None if request.preset is None else EVERY_PRESET[request.preset]
-
-
-def _report_stage(ledger: Ledger, claim: Claim, stage: Stage) -> None:
-    """Tell how far the job has come; no reason to stop it where the ledger is away for a moment."""
-    try:
-        ledger.report_stage(claim, stage.value)
-    except OperationalError as error:
-        _logger.warning("outage", stage=stage.value, error=type(error).__name__)
 
 
 def _insist(write: Callable[[], bool]) -> bool:

@@ -27,12 +27,14 @@ def prepare(worker: str, threads: int) -> None:
     """Load everything and set the memory limit; the child counts as alive only after this."""
     from service.features.engine.warm import warm  # noqa: PLC0415 - see above
     from service.worker.attempt import Desk  # noqa: PLC0415 - see above
+    from service.worker.progress import Progress  # noqa: PLC0415 - see above
     from service.worker.shelf import Shelf  # noqa: PLC0415 - see above
 
     began = time.monotonic()
     values = settings()
     client = broker.connect(values.broker_url)
-    desk = Desk(values, Ledger(values.ledger_url), Storage(values.home), Shelf(values, threads), worker, client)
+    ledger, shelf = Ledger(values.ledger_url), Shelf(values, threads)
+    desk = Desk(values, ledger, Storage(values.home), shelf, worker, client, Progress(ledger))
     _desks[:] = [desk]
     warm()
     try:

@@ -2,10 +2,13 @@
 
 import csv
 import io
+import threading
 import time
+from datetime import timedelta
 
 import pytest
 
+from service.api import waiting
 from service.api.schemas import JobDocument, JobPage
 from tests.serving import FEATURES, Service
 
@@ -149,12 +152,37 @@ def test_table_and_picture_need_a_success(service: Service, path: str, accept: s
 
 
 def test_the_picture_is_served(service: Service) -> None:
-    job, plain = service.accepted(), service.accepted()
+    job = service.accepted()
     service.succeed(job["id"], preview=b"\x89PNG picture")
-    service.succeed(plain["id"], preview=None)
     answer = service.get(f"/features/{job['id']}/preview.png")
     assert (answer.content, answer.headers["Content-Type"]) == (b"\x89PNG picture", "image/png")
-    assert service.get(f"/features/{plain['id']}/preview.png").status_code == 404
+
+
+def test_a_picture_still_being_drawn_is_waited_for(service: Service) -> None:
+    job = service.accepted()
+    service.succeed(job["id"], preview=None)
+    drawn = threading.Timer(0.3, service.context.ledger.add_preview, [job["id"], b"\x89PNG picture"])
+    drawn.start()
+    assert service.get(f"/features/{job['id']}/preview.png").content == b"\x89PNG picture"
+    drawn.join()
+
+
+def test_a_picture_that_did_not_come_is_not_found(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "PICTURE_TIME", timedelta(seconds=0.2))
+    job = service.accepted()
+    service.succeed(job["id"], preview=None)
+    assert service.get(f"/features/{job['id']}/preview.png").status_code == 404
+    began = time.monotonic()
+    assert service.get(f"/features/{job['id']}/preview.png").status_code == 404
+    assert time.monotonic() - began < 0.2  # its time is over: there is nothing to wait for
+
+
+def test_a_repeat_of_a_job_that_has_ended_is_answered_with_its_result(service: Service) -> None:
+    job = service.accepted(headers={"Idempotency-Key": "k"})
+    service.succeed(job["id"])
+    repeated = service.submit(headers={"Idempotency-Key": "k"})
+    assert (repeated.status_code, repeated.json()["id"]) == (202, job["id"])
+    assert repeated.json()["rois"] == service.get(f"/features/{job['id']}").json()["rois"]
 
 
 def test_removing_leaves_no_trace(service: Service) -> None:

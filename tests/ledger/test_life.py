@@ -65,7 +65,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(claim=claims)
     def finish(self, claim: Claim) -> None:
-        if self.ledger.finish(claim, {"worker": claim.worker, "attempt": claim.attempt}, None):
+        if self.ledger.finish(claim, {"worker": claim.worker, "attempt": claim.attempt}):
             self.end(claim, JobState.SUCCEEDED)
             document = self.ledger.find_result(claim.job.id, OWNER)
             assert document == {"worker": claim.worker, "attempt": claim.attempt}

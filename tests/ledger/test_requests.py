@@ -26,7 +26,8 @@ def test_a_job_comes_back_as_it_was_accepted(ledger: Ledger, clock: Clock) -> No
 
 def test_another_owners_job_is_not_found(ledger: Ledger) -> None:
     claim = run(ledger)
-    ledger.finish(claim, {"rois": []}, b"png")
+    ledger.finish(claim, {"rois": []})
+    ledger.add_preview(claim.job.id, b"png")
 
     for look in (ledger.find_job, ledger.remove_job):
         with pytest.raises(NotFound):
@@ -80,7 +81,7 @@ def test_pages_do_not_shift_when_jobs_arrive_or_go(ledger: Ledger, clock: Clock)
     first = ledger.list_jobs(OWNER, limit=3)
     clock.advance(1)
     submit(ledger)
-    ledger.finish(ledger.claim(first[-1].id, "w", 30, 3), {}, None)  # type: ignore[arg-type]
+    ledger.finish(ledger.claim(first[-1].id, "w", 30, 3), {})  # type: ignore[arg-type]
     ledger.remove_job(first[-1].id, OWNER)
     second = ledger.list_jobs(OWNER, limit=3, before=first[-1].cursor)
 
@@ -122,7 +123,7 @@ def test_the_queue_position_counts_those_ahead(ledger: Ledger, clock: Clock) -> 
 def test_states_and_unfinished_jobs_are_counted(ledger: Ledger) -> None:
     run(ledger)
     submit(ledger, owner="bob")
-    ledger.finish(run(ledger), {}, None)
+    ledger.finish(run(ledger), {})
 
     states = ledger.count_states()
 
@@ -141,7 +142,7 @@ def test_removing_a_running_job_leaves_an_empty_tombstone(ledger: Ledger) -> Non
     assert (tombstone.state, tombstone.request, tombstone.case_id) == (JobState.CANCELLED, None, None)
     assert tombstone.version > claim.job.version
     assert ledger.renew("w", [job.id], 30) == [job.id]
-    assert not ledger.finish(claim, {"rois": []}, b"png")
+    assert not ledger.finish(claim, {"rois": []})
     assert ledger.find_result(job.id, OWNER) is None
     assert ledger.find_job(job.id, OWNER) == tombstone
     assert submit(ledger, key="k").id != job.id
@@ -149,7 +150,8 @@ def test_removing_a_running_job_leaves_an_empty_tombstone(ledger: Ledger) -> Non
 
 def test_removing_a_finished_job_leaves_nothing(ledger: Ledger) -> None:
     claim = run(ledger)
-    ledger.finish(claim, {"rois": []}, b"png")
+    ledger.finish(claim, {"rois": []})
+    ledger.add_preview(claim.job.id, b"png")
 
     assert ledger.remove_job(claim.job.id, OWNER).state is JobState.SUCCEEDED
 
@@ -160,7 +162,8 @@ def test_removing_a_finished_job_leaves_nothing(ledger: Ledger) -> None:
 
 def test_content_expires_and_then_its_tombstone(ledger: Ledger, clock: Clock) -> None:
     claim = run(ledger)
-    ledger.finish(claim, {"rois": []}, b"png")
+    ledger.finish(claim, {"rois": []})
+    ledger.add_preview(claim.job.id, b"png")
     waiting = submit(ledger)
     clock.advance(1001)
 
@@ -175,3 +178,24 @@ def test_content_expires_and_then_its_tombstone(ledger: Ledger, clock: Clock) ->
     assert ledger.reconcile(**RULES).counts == {"removed": 1}
     with pytest.raises(NotFound):
         ledger.find_job(claim.job.id, OWNER)
+
+
+def test_a_job_is_found_with_its_result_once_it_has_one(ledger: Ledger) -> None:
+    claim = run(ledger)
+    assert ledger.find_job_with_result(claim.job.id, OWNER) == (ledger.find_job(claim.job.id, OWNER), None)
+    ledger.finish(claim, {"rois": []})
+    job, result = ledger.find_job_with_result(claim.job.id, OWNER)
+    assert (job.state, result) == (JobState.SUCCEEDED, {"rois": []})
+    with pytest.raises(NotFound):
+        ledger.find_job_with_result(claim.job.id, "mallory")
+
+
+def test_a_picture_is_added_to_a_result_and_never_to_a_removed_job(ledger: Ledger) -> None:
+    kept, removed = run(ledger), run(ledger)
+    for claim in (kept, removed):
+        ledger.finish(claim, {"rois": []})
+    ledger.remove_job(removed.job.id, OWNER)
+    for claim in (kept, removed):
+        ledger.add_preview(claim.job.id, b"png")
+    assert ledger.find_preview(kept.job.id, OWNER) == b"png"
+    assert ledger.find_preview(removed.job.id, OWNER) is None

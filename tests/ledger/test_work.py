@@ -47,7 +47,7 @@ def test_a_duplicate_delivery_finds_nothing_to_do(ledger: Ledger) -> None:
     claim = run(ledger)
 
     assert ledger.claim(claim.job.id, "w2", 30, 3) is None
-    ledger.finish(claim, {}, None)
+    ledger.finish(claim, {})
     assert ledger.claim(claim.job.id, "w2", 30, 3) is None
     assert ledger.claim(uuid.uuid4().hex, "w2", 30, 3) is None
 
@@ -92,10 +92,10 @@ def test_only_the_last_claim_may_write(ledger: Ledger, clock: Clock) -> None:
     assert second.attempt == 2
 
     assert not ledger.report_stage(first, "encoder")
-    assert not ledger.finish(first, {"from": "first"}, None)
+    assert not ledger.finish(first, {"from": "first"})
     assert not ledger.fail(first, {"title": "first"})
-    assert ledger.finish(second, {"from": "second"}, None)
-    assert not ledger.finish(second, {"from": "second again"}, None)
+    assert ledger.finish(second, {"from": "second"})
+    assert not ledger.finish(second, {"from": "second again"})
     assert ledger.find_result(first.job.id, OWNER) == {"from": "second"}
 
 
@@ -111,7 +111,7 @@ def test_a_renewed_lease_holds_and_a_lost_one_is_reported(ledger: Ledger, clock:
     taken = ledger.claim(claim.job.id, "w2", 10, 3)
     assert taken is not None
     assert ledger.renew("w1", [claim.job.id, waiting], 10) == [claim.job.id]
-    ledger.finish(taken, {}, None)
+    ledger.finish(taken, {})
     assert ledger.renew("w1", [claim.job.id], 10) == []
 
 
@@ -184,8 +184,8 @@ def test_a_worker_that_is_told_to_go_does_not_use_up_attempts(ledger: Ledger) ->
     again = ledger.claim(claim.job.id, "w2", 30, 3)
     assert again is not None
     assert again.attempt == 1
-    assert not ledger.finish(claim, {}, None)
-    assert ledger.finish(again, {}, None)
+    assert not ledger.finish(claim, {})
+    assert ledger.finish(again, {})
 
 
 def test_jobs_that_could_not_be_published_are_taken_again_at_once(ledger: Ledger) -> None:
@@ -223,7 +223,7 @@ def test_every_change_raises_the_version(ledger: Ledger) -> None:
     versions = [ledger.find_job(claim.job.id, OWNER).version]
     ledger.report_stage(claim, "reading")
     versions.append(ledger.find_job(claim.job.id, OWNER).version)
-    ledger.finish(claim, {}, None)
+    ledger.finish(claim, {})
     versions.append(ledger.find_job(claim.job.id, OWNER).version)
 
     assert versions == sorted(set(versions))
@@ -233,15 +233,15 @@ def test_a_result_that_json_cannot_hold_is_refused_and_the_job_goes_on(ledger: L
     claim = run(ledger)
 
     with pytest.raises(ValueError, match="not JSON compliant"):
-        ledger.finish(claim, {"value": float("nan")}, None)
+        ledger.finish(claim, {"value": float("nan")})
 
-    assert ledger.finish(claim, {"value": None}, None)
+    assert ledger.finish(claim, {"value": None})
 
 
 def test_files_are_needed_until_the_end_or_kept(ledger: Ledger) -> None:
     waiting = submit(ledger).id
     done = run(ledger)
-    ledger.finish(done, {}, None)
+    ledger.finish(done, {})
     unknown = uuid.uuid4().hex
     ids = [waiting, done.job.id, unknown]
 

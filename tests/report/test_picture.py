@@ -93,3 +93,11 @@ def test_the_outline_is_what_touches_the_outside():
 
 def test_the_same_case_gives_the_same_bytes():
     assert draw_preview(build_image(), build_mask()) == draw_preview(build_image(), build_mask())
+
+
+def test_only_the_outline_is_coloured():
+    voxels = np.linspace(-160, 240, CUBE.shape[0] ** 3).reshape(CUBE.shape).astype(np.int16)  # every grey
+    pixels = read(draw_preview(Image(voxels, CUBE, "CT"), build_box_mask()))
+    coloured = (pixels != pixels[..., :1]).any(axis=-1)
+    assert coloured.any()
+    assert (pixels[coloured] == OUTLINE).all()

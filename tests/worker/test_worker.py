@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import sqlalchemy as sa
 
 from service.job import JobState
 from service.radiomics_settings import parse_parameters
@@ -65,6 +66,7 @@ def test_a_job_succeeds_and_its_uploads_go(installation: Installation) -> None:
     assert document is not None
     assert list(document["provenance"]["seconds"]) == ["reading", "radiomics", "encoder", "prediction"]
     assert document["provenance"]["device"] == "CPUExecutionProvider"
+    wait_until(lambda: installation.ledger.find_preview(job_id, "local") is not None, 5)
     preview = installation.ledger.find_preview(job_id, "local")
     assert preview is not None
     assert preview.startswith(b"\x89PNG")
@@ -119,6 +121,26 @@ def test_a_model_that_has_changed_since_is_refused(installation: Installation) -
     installation.wait_for(job_id)
 
     assert slug(installation, job_id) == "unfit-case"
+
+
+def test_a_picture_that_cannot_be_kept_costs_the_job_nothing(tmp_path: Path) -> None:
+    with running(tmp_path / "home") as installation:
+        engine = sa.create_engine(installation.settings.ledger_url)
+        with engine.begin() as connection:
+            connection.execute(
+                sa.text("CREATE TRIGGER full BEFORE UPDATE ON results BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+            )
+        engine.dispose()
+        job_id = installation.submit(IMAGE, MASK)
+
+        job = installation.wait_for(job_id)
+
+        assert (job.state, job.attempt) == (JobState.SUCCEEDED, 1)
+        wait_until(lambda: job_id not in installation.storage.list_jobs(), 5)
+        assert installation.ledger.find_preview(job_id, "local") is None
+        assert "no-picture" in installation.log("worker")
+        assert installation.job(job_id).state is JobState.SUCCEEDED
+        assert installation.wait_for(installation.submit(IMAGE, MASK)).state is JobState.SUCCEEDED
 
 
 def test_a_broken_installation_is_tried_again_and_named(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from service.api.context import Context, ContextOf
 from service.api.intake import take_in
 from service.api.negotiation import choose_media_type
 from service.api.schemas import JobDocument, JobPage, Status
-from service.api.views import etag_of, view_job
-from service.api.waiting import preferred_wait, wait_for_end
+from service.api.views import Document, etag_of, view_job
+from service.api.waiting import preferred_wait, wait_for_end, wait_for_picture
 from service.errors import NoResult, NotFound
 from service.job import Job, JobState
 from service.report.table import to_csv
@@ -58,10 +58,10 @@ async def submit_case(
     `Location`; ask there, or wait here with `Prefer: wait=N`.
     """
     job = await take_in(request, context, caller.owner, idempotency_key)
-    wait = preferred_wait(prefer)
-    if wait is not None:
-        job = await wait_for_end(request, context.ledger, context.waiters, job, wait)
-    answer = await to_thread.run_sync(_answer_json, context, job)
+    wait, result = preferred_wait(prefer), None
+    if wait is not None or job.state.terminal:
+        job, result = await _follow(request, context, job.id, caller.owner, wait)
+    answer = await to_thread.run_sync(_answer_json, context, job, result)
     answer.status_code = 200 if wait is not None and job.state.terminal else 202
     answer.headers["Location"] = f"/features/{job.id}"
     return _note_wait(answer, wait)
@@ -99,20 +99,18 @@ async def fetch_case(
     As JSON at any time; as CSV, one row per region, once it has succeeded.
     """
     media_type = choose_media_type(accept, (JSON, CSV))
-    job = await to_thread.run_sync(context.ledger.find_job, job_id, caller.owner)
     wait = preferred_wait(prefer)
-    if wait is not None:
-        job = await wait_for_end(request, context.ledger, context.waiters, job, wait)
+    job, result = await _follow(request, context, job_id, caller.owner, wait)
     render = _answer_csv if media_type == CSV else _answer_json
-    return _note_wait(await to_thread.run_sync(render, context, job, if_none_match), wait)
+    return _note_wait(await to_thread.run_sync(render, context, job, result, if_none_match), wait)
 
 
 @router.get("/features/{job_id}/preview.png", response_class=Response, **openapi.PREVIEW)
-def fetch_preview(context: ContextOf, caller: Reader, job_id: str) -> Response:
+async def fetch_preview(context: ContextOf, caller: Reader, job_id: str) -> Response:
     """Fetch the picture of the image with the mask's outline, in three planes through the region."""
-    job = context.ledger.find_job(job_id, caller.owner)
+    job = await to_thread.run_sync(context.ledger.find_job, job_id, caller.owner)
     _demand_success(job)
-    picture = context.ledger.find_preview(job_id, caller.owner)
+    picture = await wait_for_picture(context.ledger, job)
     if picture is None:
         raise NotFound("no picture was made of this case")
     return Response(picture, media_type="image/png", headers={"Content-Disposition": "inline"})
@@ -126,22 +124,28 @@ def remove_case(context: ContextOf, caller: Submitter, job_id: str) -> Response:
     return Response(status_code=204)
 
 
-def _answer_json(context: Context, job: Job, seen: str | None = None) -> Response:
+async def _follow(
+    request: Request, context: Context, job_id: str, owner: str, wait: int | None
+) -> tuple[Job, Document | None]:
+    """Return the job, with its result if there is one: now, or as soon as it has ended if the caller waits."""
+    if wait is None:
+        return await to_thread.run_sync(context.ledger.find_job_with_result, job_id, owner)
+    return await wait_for_end(request, context.ledger, context.waiters, job_id, owner, seconds=wait)
+
+
+def _answer_json(context: Context, job: Job, result: Document | None, seen: str | None = None) -> Response:
     position = None if job.state.terminal else context.ledger.queue_position(job.id)
     headers = _headers(job, position)
     if _is_seen(seen, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    succeeded = job.state is JobState.SUCCEEDED
-    result = context.ledger.find_result(job.id, job.owner) if succeeded else None
     return JSONResponse(view_job(job, position, result), headers=headers)
 
 
-def _answer_csv(context: Context, job: Job, seen: str | None = None) -> Response:
+def _answer_csv(_context: Context, job: Job, result: Document | None, seen: str | None = None) -> Response:
     _demand_success(job)
     headers = _headers(job, None)
     if _is_seen(seen, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    result = context.ledger.find_result(job.id, job.owner)
     table = to_csv([view_job(job, None, result)])
     headers["Content-Disposition"] = f'attachment; filename="features-{job.id}.csv"'
     return Response(table, media_type=f"{CSV}; charset=utf-8; header=present", headers=headers)
