@@ -42,7 +42,7 @@ from training.fit_heads import (
 from training.layouts import LUNG, OFF_ORGAN, UNDEREXPOSED, Layout
 from training.metrics import Labels, Matrix
 from training.phantoms import KINDS
-from training.pretrain import Epoch, embed, fix_randomness, pretrain, untrained_encoder
+from training.pretrain import Epoch, Run, embed, fix_randomness, pretrain, untrained_encoder
 
 ENCODER, HEAD, RADIOMICS, CARD = "encoder.onnx", "head-kind.json", "radiomics.yaml", "card.md"
 TARGET = "kind"
@@ -96,11 +96,12 @@ def make_bundle(config: BundleConfig, out: Path, processes: int = 2) -> Result:
         made = Path(work) / out.name
         example.write_example(example.make_example(config.cohorts.example_seed), made / example.FOLDER)
         cohorts = build_cohorts(config, Path(work), processes)
-        encoder, epochs = pretrain(cohorts[TRAINING].crops, config)
-        part = export_encoder(encoder, made / ENCODER, cohorts[FRESH].crops[:5])
-        untrained = untrained_encoder(cohorts[TRAINING].crops, config)
+        crops, settings = cohorts[TRAINING].crops, config.pretraining
+        trained = pretrain(crops, config.encoder, settings, config.seed, run=Run(device="cpu"))
+        part = export_encoder(trained.encoder, made / ENCODER, cohorts[FRESH].crops[:5])
+        untrained = untrained_encoder(crops, config.encoder, settings, config.seed)
         described = {name: describe(cohort, made / ENCODER, untrained, config) for name, cohort in cohorts.items()}
-        head, findings = fit_head(described, epochs, config)
+        head, findings = fit_head(described, trained.epochs, config)
         (made / HEAD).write_text(head.model_dump_json(indent=1) + "\n")
         (made / RADIOMICS).write_text(yaml.safe_dump(PRESETS[config.radiomics].document(), sort_keys=False))
         (made / CARD).write_text(write_card(config, findings))

@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from training.config import read_config
-from training.pretrain import Epoch, draw_batches, embed, new_encoder, pretrain, set_learning_rate, untrained_encoder
+from training.balancing import Balancer
+from training.config import ConfigError, read_config
+from training.pretrain import Epoch, Run, embed, new_encoder, pretrain, set_learning_rate, untrained_encoder
 
 CONFIG = read_config(Path(__file__).with_name("tiny.toml"))
+SETTINGS, SHAPE = CONFIG.pretraining, CONFIG.encoder
+QUIET = Run(device="cpu", progress=False)
 
 
 def crops(count=64):
@@ -20,16 +23,24 @@ def crops(count=64):
     return np.stack([image, inside], axis=1).astype(np.float32)
 
 
-def test_batches_are_distinct_cases_in_a_new_order_every_epoch():
-    rng = np.random.default_rng(1)
-    first, second = draw_batches(rng, 50, 16), draw_batches(rng, 50, 16)
+def run(settings=SETTINGS, given=None, seed=3, **options):
+    return pretrain(crops() if given is None else given, SHAPE, settings, seed, run=QUIET, **options)
+
+
+def same_weights(first, second):
+    return all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_plain_batches_are_distinct_cases_in_a_new_order_every_epoch():
+    balancer = Balancer(SETTINGS, 50, seed=1)
+    first, second = balancer.draw_batches(0), balancer.draw_batches(1)
     assert [len(batch) for batch in first] == [16, 16, 16]
     assert len(set(np.concatenate(first).tolist())) == 48
     assert not np.array_equal(np.concatenate(first), np.concatenate(second))
 
 
 def test_the_learning_rate_warms_up_and_ends_at_zero():
-    settings = CONFIG.pretraining.model_copy(update={"epochs": 10, "warmup_epochs": 2})
+    settings = SETTINGS.model_copy(update={"epochs": 10, "warmup_epochs": 2})
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     rates = []
     for epoch in (0.0, 1.0, 2.0, 5.0, 9.999):
@@ -41,25 +52,39 @@ def test_the_learning_rate_warms_up_and_ends_at_zero():
 
 
 def test_pretraining_brings_two_views_of_a_case_together_without_collapse():
-    settings = CONFIG.pretraining.model_copy(update={"epochs": 12})
-    encoder, epochs = pretrain(crops(), CONFIG.model_copy(update={"pretraining": settings}))
-    assert epochs[-1].loss < -0.5 < epochs[0].loss
-    assert not any(epoch.collapsed for epoch in epochs)
-    assert not encoder.training
-    assert embed(encoder, crops()).shape == (64, CONFIG.encoder.dimension)
+    trained = run(SETTINGS.model_copy(update={"epochs": 12}))
+    assert trained.epochs[-1].loss < -0.5 < trained.epochs[0].loss
+    assert not any(epoch.collapsed for epoch in trained.epochs)
+    assert trained.clusters is None
+    assert not trained.encoder.training
+    assert embed(trained.encoder, crops()).shape == (64, SHAPE.dimension)
 
 
-def test_a_run_is_repeated_bit_for_bit():
-    (first, losses), (second, again) = pretrain(crops(), CONFIG), pretrain(crops(), CONFIG)
-    assert losses == again
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+def test_a_run_is_repeated_bit_for_bit_and_another_seed_is_another_run():
+    first, second, other = run(), run(), run(seed=4)
+    assert first.epochs == second.epochs
+    assert same_weights(first.encoder, second.encoder)
+    assert first.epochs != other.epochs
 
 
 def test_the_untrained_network_has_the_weights_that_training_starts_from():
-    start, reference = new_encoder(CONFIG), untrained_encoder(crops(), CONFIG)
-    assert all(torch.equal(a, b) for a, b in zip(start.parameters(), reference.parameters(), strict=True))
+    start, reference = new_encoder(2, SHAPE, 3), untrained_encoder(crops(), SHAPE, SETTINGS, 3)
+    assert same_weights(start, reference)
 
 
-def test_closed_up_projections_ring_the_alarm():
-    assert Epoch(0, loss=-1.0, spread=0.05, effective_rank=1.1).collapsed
+def test_fewer_crops_than_a_batch_are_refused():
+    with pytest.raises(ConfigError, match="10 crops"):
+        run(given=crops(10))
+
+
+@pytest.mark.parametrize(
+    "epoch",
+    [
+        Epoch(0, loss=-1.0, spread=0.05, effective_rank=8.0),
+        Epoch(0, loss=-1.0, spread=0.9, effective_rank=1.1),
+    ],
+    ids=["one direction", "one line"],
+)
+def test_closed_up_embeddings_ring_the_alarm(epoch):
+    assert epoch.collapsed
     assert not Epoch(0, loss=-0.8, spread=0.9, effective_rank=12.0).collapsed
