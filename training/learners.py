@@ -1,5 +1,6 @@
 """What a step learns from: how inputs are made of crops, the network around the encoder, and a loss per case."""
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +14,16 @@ from training.method import SimSiam, simsiam_loss
 from training.views import ViewParams, apply_view, draw_view_params
 
 Strengths = NDArray[np.float64] | None
+Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One process's share of a batch, ready for a step: the network's inputs, and what its outputs are held against."""
+
+    rows: Rows  # of the whole batch
+    inputs: tuple[Tensor, ...]
+    targets: tuple[Tensor, ...] = ()
 
 
 class Learner(Protocol):
@@ -21,12 +32,12 @@ class Learner(Protocol):
     model: nn.Module
 
     def draw(self, rng: np.random.Generator, count: int, strengths: Strengths) -> Any:
-        """Draw what is random about the inputs of a whole batch."""
+        """Draw what is random about a whole batch."""
 
-    def make_inputs(self, crops: Tensor, drawn: Any, share: slice) -> tuple[Tensor, ...]:
-        """Return the network's inputs for the crops of one process: the rows `share` of the batch."""
+    def make_batch(self, crops: Tensor, rows: Rows, drawn: Any, share: slice) -> Batch:
+        """Make one process's inputs from its crops: the part `share` of the batch's `rows`."""
 
-    def find_losses(self, outputs: tuple[Tensor, ...], world: World) -> tuple[Tensor, Tensor]:
+    def find_losses(self, outputs: tuple[Tensor, ...], batch: Batch, world: World) -> tuple[Tensor, Tensor]:
         """Return the loss of each case of the whole batch, and the vectors whose spread tells of collapse."""
 
 
@@ -54,13 +65,14 @@ class SimSiamLearner:
         ranges = self._settings.views
         return draw_view_params(rng, count, ranges, strengths), draw_view_params(rng, count, ranges, strengths)
 
-    def make_inputs(self, crops: Tensor, drawn: tuple[ViewParams, ViewParams], share: slice) -> tuple[Tensor, ...]:
+    def make_batch(self, crops: Tensor, rows: Rows, drawn: tuple[ViewParams, ViewParams], share: slice) -> Batch:
         """Return the two views."""
-        return tuple(apply_view(crops, view.part(share.start, share.stop), self._image_channels) for view in drawn)
+        parts = (view.part(share.start, share.stop) for view in drawn)
+        return Batch(rows, tuple(apply_view(crops, part, self._image_channels) for part in parts))
 
-    def find_losses(self, outputs: tuple[Tensor, ...], world: World) -> tuple[Tensor, Tensor]:
+    def find_losses(self, outputs: tuple[Tensor, ...], batch: Batch, world: World) -> tuple[Tensor, Tensor]:
         """Return the symmetric loss, and the first projections."""
-        z1, p1, z2, p2 = (each.float() for each in outputs)
+        z1, p1, z2, p2 = outputs
         return world.gather(simsiam_loss((z1, p1), (z2, p2))), world.gather(z1.detach())
 
 

@@ -6,7 +6,8 @@ import torch
 
 from training.balancing import Balancer
 from training.config import ConfigError, read_config
-from training.pretrain import Epoch, Run, embed, new_encoder, pretrain, set_learning_rate, untrained_encoder
+from training.loop import set_learning_rate
+from training.pretrain import Epoch, Run, embed, new_encoder, pretrain, untrained_encoder
 
 CONFIG = read_config(Path(__file__).with_name("tiny.toml"))
 SETTINGS, SHAPE = CONFIG.pretraining, CONFIG.encoder
