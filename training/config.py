@@ -112,6 +112,7 @@ class Source(Strict):
 
     reader: str = Field(description="of training.readers: brats, lung1, manifest, lidc, ...")
     folder: str = Field(description="below the folder of the data that the command line names")
+    unlabelled: bool = Field(False, description="use the images alone, whatever labels there are")
 
 
 class Settings(Strict):

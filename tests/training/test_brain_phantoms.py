@@ -9,7 +9,6 @@ from training import brain_phantoms
 from training.brain_phantoms import LABELS, write_brats_tree
 from training.readers.brats import read_brats
 
-
 make_glioma = cache(brain_phantoms.make_glioma)
 
 
