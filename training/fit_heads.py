@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import LinearSVC
 
 from service.heads import HeadDocument, Novelty
 from training.config import HeadFitting
+from training.folds import assign_folds
 from training.metrics import Labels, Matrix
 
 DIGITS = 9  # of the numbers in a head's document
@@ -207,9 +208,12 @@ def split_folds(
     labels: Labels, folds: int, seed: int, groups: NDArray[np.str_] | None = None
 ) -> Iterator[tuple[Labels, Labels]]:
     """Yield (fitted, held out) row numbers of stratified folds; cases of one group stay together."""
-    kind = StratifiedKFold if groups is None or len(np.unique(groups)) == len(groups) else StratifiedGroupKFold
-    splitter = kind(folds, shuffle=True, random_state=seed)
-    yield from splitter.split(np.zeros(len(labels)), labels, groups)
+    if groups is None or len(np.unique(groups)) == len(groups):
+        yield from StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels)
+        return
+    fold_of_case = assign_folds(groups, np.full(len(labels), ""), {"": labels.astype(np.str_)}, folds, seed)
+    for fold in range(folds):
+        yield np.flatnonzero(fold_of_case != fold), np.flatnonzero(fold_of_case == fold)
 
 
 def _out_of_fold_logits(

@@ -1,0 +1,91 @@
+"""What a method makes of the cases: embeddings, the clusters it balanced by, and how its training went."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.encoder import Encoder
+from training.metrics import Matrix
+from training.pretrain import Run, embed, pretrain, untrained_encoder
+from training.study_cases import Rows, StudyCases
+from training.study_config import MethodName, StudyConfig
+from training.study_heads import OWN, Column
+
+REVISION = 1  # raise it when the same configuration no longer gives the same embeddings
+
+
+@dataclass(frozen=True, eq=False)
+class Representation:
+    """Embeddings [N, d] of all cases, trained on `rows`.
+
+    `clusters` are the last ones of the training rows, -1 elsewhere and where the method has none: [N]. `epochs` is
+    the training's record. `own` holds a supervised network's probabilities [N, C] by target.
+    """
+
+    embeddings: Matrix
+    clusters: Rows
+    epochs: list[dict[str, Any]]
+    own: Mapping[str, Matrix] = field(default_factory=dict)
+
+    def own_predictions(self, found: Mapping[str, NDArray[Any]], config: StudyConfig) -> dict[str, NDArray[Any]]:
+        """Return the columns of what the network itself predicts for the cases that `found` is of."""
+        return {
+            Column(target.name, 1.0, OWN, "deep").key: self.own[target.name][found[f"rows|{target.name}"]]
+            for target in config.study.targets
+            if target.name in self.own
+        }
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return everything as arrays for a file."""
+        own = {f"own|{name}": values.astype(np.float32) for name, values in self.own.items()}
+        arrays: dict[str, NDArray[Any]] = dict(own)
+        arrays["embeddings"], arrays["clusters"] = self.embeddings.astype(np.float32), self.clusters
+        arrays["epochs"] = np.array(json.dumps(self.epochs))
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "Representation":
+        """Return what `arrays` has made."""
+        own = {key[4:]: values.astype(np.float64) for key, values in arrays.items() if key.startswith("own|")}
+        epochs = json.loads(str(arrays["epochs"]))
+        return cls(arrays["embeddings"].astype(np.float64), arrays["clusters"], epochs, own)
+
+
+def learn(
+    config: StudyConfig, method: MethodName, cases: StudyCases, rows: Rows, seed: int, warm_up: Path
+) -> Representation:
+    """Train a method's network on some rows and embed all cases.
+
+    Args:
+        config: of the study.
+        method: one of `METHODS`.
+        cases: of the study.
+        rows: that may be seen in training.
+        seed: determines the result.
+        warm_up: file of the plain warm-up; taken where it is there, written where it is not.
+    """
+    crops = np.ascontiguousarray(cases.arrays.crops[rows])
+    settings = config.pretraining_of(method)
+    channels = len(config.image_channels)
+    if method == "untrained":
+        encoder = untrained_encoder(crops, config.encoder, settings, seed)
+        return Representation(_embed_all(encoder, cases), np.full(len(cases.arrays), -1), [])
+    warm_up.parent.mkdir(parents=True, exist_ok=True)
+    groups = cases.joint_labels(config)[rows] if settings.balance.grouping == "labels" else None
+    run = Run(threads=1, device="cpu", progress=False, warm_start=warm_up)
+    pretrained = pretrain(crops, config.encoder, settings, seed, run=run, groups=groups, image_channels=channels)
+    clusters = np.full(len(cases.arrays), -1)
+    if pretrained.clusters is not None:
+        clusters[rows] = pretrained.clusters
+    return Representation(
+        _embed_all(pretrained.encoder, cases), clusters, [asdict(epoch) for epoch in pretrained.epochs]
+    )
+
+
+def _embed_all(encoder: Encoder, cases: StudyCases) -> Matrix:
+    return embed(encoder, cases.arrays.crops).double().numpy()
