@@ -44,17 +44,22 @@ def test_the_tree_of_tcia_is_read(tmp_path):
     assert image.geometry.matches(lung()[0].geometry)
 
 
-@pytest.mark.parametrize(
-    ("structures", "segmentation", "named", "roi"),
-    [(True, True, "DICOM RTSTRUCT", "GTV-1"), (False, True, "DICOM SEG", "Neoplasm, Primary")],
-)
-def test_a_dicom_mask_that_the_service_cannot_read_is_told_by_kind(tmp_path, structures, segmentation, named, roi):
-    write_lung1_dicom(tmp_path / "LUNG1-001", structures=structures, segmentation=segmentation)
+def test_the_structure_named_gtv_is_the_region(tmp_path):
+    write_lung1_dicom(tmp_path / "LUNG1-001", segmentation=True)
+    index, findings = read_lung1(tmp_path)
+    assert index.records[0].roi == "GTV-1"
+    assert kinds([*findings, *check_files(index)]) == {("lung1", "missing-table"): 1}
+    drawn, expected = read_record(index.records[0], ["ct"]).masks[0].voxels, lung()[1].voxels
+    assert 2 * (drawn & expected).sum() / (drawn.sum() + expected.sum()) > 0.9
+
+
+def test_a_dicom_mask_that_cannot_be_read_is_told_by_its_kind(tmp_path):
+    write_lung1_dicom(tmp_path / "LUNG1-001", structures=False, segmentation=True)  # segments without any frame
     index, _ = read_lung1(tmp_path)
-    assert index.records[0].roi == roi
+    assert index.records[0].roi == "Neoplasm, Primary"
     found = list(check_files(index))
     assert kinds(found) == {("LUNG1-001", "mask-unreadable"): 1}
-    assert found[0].detail.startswith(named)
+    assert found[0].detail.startswith("DICOM SEG: ")
     with pytest.raises(UnreadableImage):
         read_record(index.records[0], ["ct"])
 
@@ -111,6 +116,22 @@ def test_what_is_missing_or_odd_is_told(tmp_path):
         ("LUNG1-005", "missing-label"): 1,
     }
     assert [record.case_id for record in index.records] == ["LUNG1-002", "LUNG1-003", "LUNG1-005"]
+
+
+def test_files_that_are_no_dicom_are_passed_over_and_told(tmp_path):
+    study = write_lung1_dicom(tmp_path / "LUNG1-001") / "09-18-2008-StudyID-NA-69331"
+    structure = study / "3.000000-NA-78236" / "1-1.dcm"
+    content = structure.read_bytes()
+    structure.write_bytes(b"no DICOM at all")
+    (study / "4").mkdir()
+    (study / "4" / "1-1.dcm").write_bytes(content[:200])
+    index, findings = read_lung1(tmp_path)
+    assert len(index) == 0
+    assert kinds(findings) == {
+        ("LUNG1-001", "missing-mask"): 1,
+        ("LUNG1-001", "unknown-series"): 1,
+        ("lung1", "missing-table"): 1,
+    }
 
 
 def test_structures_without_a_tumour_are_told(tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, SegmentationStorage, generate_uid
@@ -66,7 +67,8 @@ def write_lung1_dicom(folder: Path, *, structures: bool = True, segmentation: bo
     for number, path in enumerate(write_dicom_series(series, image), start=1):
         path.rename(series / f"1-{number:03d}.dcm")
     if structures:
-        save_dicom(contour(mask), study / "3.000000-NA-78236" / "1-1.dcm")
+        frame = dcmread(next(series.iterdir()), stop_before_pixels=True).FrameOfReferenceUID
+        save_dicom(contour(mask, frame), study / "3.000000-NA-78236" / "1-1.dcm")
     if segmentation:
         save_dicom(name_segments("Lung-Left", "Neoplasm, Primary"), study / "300.000000-Segmentation-9.554" / "1-1.dcm")
     return folder
@@ -79,8 +81,8 @@ def write_lung1_table(path: Path, rows: Iterable[Sequence[Any]]) -> Path:
     return write_table(path, columns.split(","), full)
 
 
-def contour(mask: Mask, names: Sequence[str] = ("Lung-Left", "GTV-1")) -> Dataset:
-    """An RTSTRUCT of which every ROI is the outline of a ball of 5 mm: 24 points on each plane that it meets."""
+def contour(mask: Mask, frame: str, names: Sequence[str] = ("Lung-Left", "GTV-1")) -> Dataset:
+    """An RTSTRUCT in the image's frame of reference; every ROI outlines a ball of 5 mm with 24 points on a plane."""
     dataset = Dataset()
     dataset.SOPClassUID, dataset.Modality = RTStructureSetStorage, "RTSTRUCT"
     dataset.StructureSetLabel = "drawn"
@@ -90,7 +92,7 @@ def contour(mask: Mask, names: Sequence[str] = ("Lung-Left", "GTV-1")) -> Datase
     for number, name in enumerate(names, start=1):
         roi, outline = Dataset(), Dataset()
         roi.ROINumber, roi.ROIName, roi.ROIGenerationAlgorithm = number, name, "MANUAL"
-        roi.ReferencedFrameOfReferenceUID = generate_uid()
+        roi.ReferencedFrameOfReferenceUID = frame
         outline.ReferencedROINumber, outline.ContourSequence = number, Items()
         for k in range(*mask.bounding_box[2]):
             z = float(geometry.to_world((0, 0, k))[2])

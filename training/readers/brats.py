@@ -88,7 +88,7 @@ def read_name_mapping(path: Path) -> dict[str, Mapped]:
 def _find_folders(root: Path) -> list[Path]:
     """Return the case folders below `root`, in order; what lies inside one is not searched."""
     found = []
-    for place, inner, _ in os.walk(root):
+    for place, inner, _ in os.walk(root, followlinks=True):
         found += [Path(place) / name for name in inner if FOLDER.fullmatch(name)]
         inner[:] = [name for name in inner if not FOLDER.fullmatch(name)]
     return sorted(folder for folder in found if not VALIDATION.match(folder.name))

@@ -6,14 +6,17 @@ References:
     DICOM PS3.3 A.19 (RT structure set), A.51 (segmentation), C.8.8.5 and C.8.20.4.
 """
 
+import struct
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 import pydicom
-from pydicom.errors import InvalidDicomError
+from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import CTImageStorage, RTStructureSetStorage, SegmentationStorage
 
 
@@ -27,6 +30,12 @@ class Kind(StrEnum):
 
 
 KINDS = {CTImageStorage: Kind.CT, RTStructureSetStorage: Kind.RTSTRUCT, SegmentationStorage: Kind.SEG}
+
+
+DAMAGED: Final = (
+    ArithmeticError, AttributeError, BytesLengthException, EOFError, InvalidDicomError, LookupError, TypeError,
+    ValueError, struct.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,18 +52,23 @@ def read_series_header(paths: Sequence[Path]) -> Series:
 
 
 def read_kind(path: Path) -> Kind:
-    """Tell what one file is; `OTHER` where it is no DICOM file, or none that is wanted here."""
-    try:
-        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
-    except InvalidDicomError:
-        return Kind.OTHER
-    return KINDS.get(dataset.get("SOPClassUID"), Kind.OTHER)
+    """Tell what one file is; `OTHER` where it is no DICOM file, a damaged one, or none that is wanted here."""
+    return KINDS.get(_read(path, ["SOPClassUID"]).get("SOPClassUID"), Kind.OTHER)
 
 
 def list_regions(path: Path) -> tuple[str, ...]:
     """Return the names of the ROIs of an RTSTRUCT, or of the segments of a SEG, in the file's order."""
-    tags = ["StructureSetROISequence", "SegmentSequence"]
-    dataset: Any = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
+    dataset = _read(path, ["StructureSetROISequence", "SegmentSequence"])
     structures = [str(item.get("ROIName", "")) for item in dataset.get("StructureSetROISequence", ())]
     segments = [str(item.get("SegmentLabel", "")) for item in dataset.get("SegmentSequence", ())]
     return tuple(structures or segments)
+
+
+def _read(path: Path, attributes: list[str]) -> Dataset:
+    """Read some attributes; a file that cannot be parsed has none. pydicom's warnings quote the file: not shown."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(attributes))
+        except DAMAGED:
+            return Dataset()

@@ -11,8 +11,8 @@ As NIfTI (or NRRD, .mha), either way:
     ROOT/.../LUNG1-001_<the same>.nii.gz
 
 The region is the RTSTRUCT's first ROI whose name begins with GTV (GTV-1), or where there is only a SEG the first
-segment named GTV or neoplasm. A NIfTI mask holds one region. Whether the service can read RTSTRUCT and SEG is told
-by the check command: where it cannot (`mask-unreadable`), convert the masks to NIfTI first.
+segment named GTV or neoplasm. A NIfTI mask holds one region. Masks are read as the service reads them; one that it
+cannot read the check command lists as `mask-unreadable`, by kind: convert it to NIfTI first.
 
 References:
     Aerts et al., Nat Commun 5 (2014) 4006, doi:10.1038/ncomms5006; doi:10.7937/K9/TCIA.2015.PF0M9REI.
@@ -84,7 +84,7 @@ def read_lung1(root: Path) -> tuple[CaseIndex, list[Finding]]:
 def _walk(root: Path) -> dict[str, _Found]:
     """Return the volume files and DICOM series of every patient; the last patient's name in a path counts."""
     found: dict[str, _Found] = defaultdict(_Found)
-    for place, folders, names in os.walk(root):
+    for place, folders, names in os.walk(root, followlinks=True):
         folders.sort()
         dicom: dict[str, list[Path]] = defaultdict(list)
         for path in (Path(place) / name for name in sorted(names)):
