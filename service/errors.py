@@ -41,7 +41,8 @@
         └── InputsMissing        inputs-missing      the files of an accepted job are gone
 
 A message names what was got and what was expected, with units. It never holds anything of an upload
-beyond numbers and geometry: no file name, no tag value, no text of a parser.
+beyond numbers and geometry: no file name, no tag value, no text of a parser. One does, for the caller could not
+go on without: `UnknownRoi` lists the names of the regions that a DICOM mask holds; details are not logged.
 """
 
 from collections.abc import Mapping

@@ -31,6 +31,7 @@ class Image:
         notes: what was changed or decided while reading.
         stored_direction: unit vectors in RAS+ of the array axes in the file, as the columns of a (3, 3) matrix,
             where the canonical order differs from the file's.
+        frame_of_reference: UID of the DICOM frame of reference, where the file says.
 
     Raises:
         UnusableImage: not three-dimensional, an unsupported voxel type, or NaN or infinite voxels.
@@ -41,6 +42,7 @@ class Image:
     modality: str | None = None
     notes: tuple[str, ...] = ()
     stored_direction: NDArray[np.float64] | None = None
+    frame_of_reference: str | None = None
 
     def __post_init__(self) -> None:
         if self.voxels.dtype.name not in VOXEL_TYPES or not self.voxels.dtype.isnative:

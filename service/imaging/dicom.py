@@ -7,43 +7,27 @@ References:
     DICOM PS3.3 C.7.6.2 (image plane), C.7.6.3 (image pixel), C.11.1 (modality LUT); PS3.5 8.2 (encodings).
 """
 
-import logging
-import struct
-import warnings
-import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pydicom
 from pydicom import uid
-from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.filereader import read_dataset
 
 from service.errors import TooLarge, UnreadableImage, UnusableImage
 from service.imaging.archive import read_members
 from service.imaging.case import Image, Voxels
+from service.imaging.dataset import parse, public_name, quietly, read_numbers
 from service.imaging.guard import CHUNK, Format, Limits, check_size, sniff
 from service.imaging.orientation import reorient
 from service.imaging.series import Slice, arrange
-
-logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)  # its messages quote values
 
 MODALITIES: Final = {
     uid.CTImageStorage: "CT",
     uid.MRImageStorage: "MR",
     uid.PositronEmissionTomographyImageStorage: "PT",
 }
-DEFLATED: Final = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1")  # whole data sets; single frames
-PARSER_ERRORS: Final = (
-    ArithmeticError, AttributeError, BytesLengthException, EOFError, InvalidDicomError, LookupError, RuntimeError,
-    TypeError, ValueError, struct.error, zlib.error,
-)  # fmt: skip
 SLICE_BYTES: Final = 256 * 1024**2
-LARGEST: Final = 1e9  # number in a geometry or rescale attribute
 
 
 def read_series(paths: Sequence[Path], limits: Limits) -> Image:
@@ -74,6 +58,7 @@ def read_series(paths: Sequence[Path], limits: Limits) -> Image:
         ordered[0].modality,
         (*notes, *([note] if note else [])),
         stored_direction if note else None,
+        _frame_of_reference(ordered),
     )
 
 
@@ -82,7 +67,7 @@ def _read_slices(paths: Sequence[Path], limits: Limits) -> Iterator[Slice]:
     for count, content in enumerate(_contents(paths, limits), start=1):
         if count > limits.files:
             raise _too_large(count, limits.files, "files", count)
-        dataset = _parse(content)
+        dataset = parse(content)
         _check_object(dataset)
         rows, columns, slice_bytes = _check_pixels(dataset)
         voxels += rows * columns
@@ -120,41 +105,14 @@ def _contents(paths: Sequence[Path], limits: Limits) -> Iterator[bytes]:
             raise UnreadableImage(f"got a {kind.value} file among {len(paths)}; several files must all be DICOM")
 
 
-@contextmanager
-def _quietly(failure: str) -> Iterator[None]:
-    """Turn whatever pydicom raises on malformed content into a refusal without its text."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        except PARSER_ERRORS:
-            raise UnreadableImage(failure) from None
-
-
-def _parse(content: bytes) -> Any:
-    """Parse one file; a deflated one is refused first, for inflating it has no bound."""
-    if content[128:132] != b"DICM":
-        raise UnreadableImage("a file of the series is not DICOM (no DICM at byte 128)")
-    with _quietly("a DICOM file is damaged: its elements cannot be parsed"):
-        start = BytesIO(content)
-        start.seek(132)
-        meta = read_dataset(start, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != 2)
-        syntax = meta.get("TransferSyntaxUID")
-        if not isinstance(syntax, uid.UID):
-            raise UnreadableImage("a DICOM file names no transfer syntax, or several")
-        if syntax in DEFLATED:
-            raise UnreadableImage(f"deflated DICOM is not accepted (transfer syntax {_public_name(syntax)})")
-        return pydicom.dcmread(BytesIO(content))
-
-
 def _check_object(dataset: Any) -> None:
     """Refuse everything but single-frame CT, MR and PET images, by name."""
-    with _quietly("a DICOM file is damaged: its SOP class cannot be read"):
+    with quietly("a DICOM file is damaged: its SOP class cannot be read"):
         kind = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
         frames = int(dataset.get("NumberOfFrames") or 1)
         if kind not in MODALITIES:
             raise UnreadableImage(
-                f"got a DICOM object of class {_public_name(kind)}; accepted are single-frame CT, MR and PET images"
+                f"got a DICOM object of class {public_name(kind)}; accepted are single-frame CT, MR and PET images"
             )
         if frames != 1:
             raise UnreadableImage(f"got a multi-frame DICOM image of {frames} frames; accepted are single-frame ones")
@@ -162,16 +120,9 @@ def _check_object(dataset: Any) -> None:
             raise UnreadableImage("a DICOM image has no pixel data")
 
 
-def _public_name(identifier: Any) -> str:
-    """Return the standard's name of a UID; what the standard does not name is not repeated."""
-    if not identifier or identifier.name == str(identifier):
-        return "unknown to the standard"
-    return f"{identifier.name} ({identifier})"
-
-
 def _check_pixels(dataset: Any) -> tuple[int, int, int]:
     """Return rows, columns and decoded bytes, checked before anything is decoded."""
-    with _quietly("a DICOM file is damaged: its image pixel module cannot be read"):
+    with quietly("a DICOM file is damaged: its image pixel module cannot be read"):
         rows, columns = int(dataset.Rows), int(dataset.Columns)
         allocated, stored, high = int(dataset.BitsAllocated), int(dataset.BitsStored), int(dataset.HighBit)
         samples, grey = int(dataset.SamplesPerPixel), str(dataset.PhotometricInterpretation)
@@ -196,14 +147,14 @@ def _check_pixels(dataset: Any) -> tuple[int, int, int]:
 
 
 def _slice(dataset: Any, rows: int, columns: int) -> Slice:
-    orientation = _numbers(dataset, "ImageOrientationPatient", 6)
-    spacing = _numbers(dataset, "PixelSpacing", 2)
-    slope = _numbers(dataset, "RescaleSlope", 1)[0] if "RescaleSlope" in dataset else 1.0
-    intercept = _numbers(dataset, "RescaleIntercept", 1)[0] if "RescaleIntercept" in dataset else 0.0
+    orientation = read_numbers(dataset, "ImageOrientationPatient", 6)
+    spacing = read_numbers(dataset, "PixelSpacing", 2)
+    slope = read_numbers(dataset, "RescaleSlope", 1)[0] if "RescaleSlope" in dataset else 1.0
+    intercept = read_numbers(dataset, "RescaleIntercept", 1)[0] if "RescaleIntercept" in dataset else 0.0
     if slope == 0:
         raise UnusableImage("RescaleSlope is 0: every pixel would have one value")
-    with _quietly("a DICOM file is damaged: its identifiers cannot be read"):
-        series = str(dataset.SeriesInstanceUID)
+    with quietly("a DICOM file is damaged: its identifiers cannot be read"):
+        series, frame = str(dataset.SeriesInstanceUID), str(dataset.get("FrameOfReferenceUID") or "")
         modality = MODALITIES[dataset.SOPClassUID]
         lossy = dataset.get("LossyImageCompression") == "01"
         thickness = float(dataset.SliceThickness) if dataset.get("SliceThickness") else None
@@ -211,7 +162,7 @@ def _slice(dataset: Any, rows: int, columns: int) -> Slice:
         series,
         modality,
         _decode(dataset, rows, columns),
-        _numbers(dataset, "ImagePositionPatient", 3),
+        read_numbers(dataset, "ImagePositionPatient", 3),
         orientation[:3],
         orientation[3:],
         (float(spacing[0]), float(spacing[1])),
@@ -220,20 +171,13 @@ def _slice(dataset: Any, rows: int, columns: int) -> Slice:
         float(intercept),
         "PixelPaddingValue" in dataset,
         lossy,
+        frame,
     )
-
-
-def _numbers(dataset: Any, keyword: str, count: int) -> Any:
-    with _quietly(f"the DICOM attribute {keyword} is missing or does not hold {count} numbers"):
-        numbers = np.array(dataset[keyword].value, dtype=np.float64).reshape(-1)
-        if numbers.size != count or not np.all(np.abs(numbers) < LARGEST):  # NaN is not below it either
-            raise ValueError
-    return numbers
 
 
 def _decode(dataset: Any, rows: int, columns: int) -> Voxels:
     syntax = dataset.file_meta.TransferSyntaxUID
-    with _quietly(f"the pixel data cannot be decoded (transfer syntax {_public_name(syntax)})"):
+    with quietly(f"the pixel data cannot be decoded (transfer syntax {public_name(syntax)})"):
         pixels: Voxels = dataset.pixel_array
     if pixels.shape != (rows, columns) or pixels.dtype.kind not in "iu":
         raise UnreadableImage(f"the pixel data decode to {list(pixels.shape)} pixels, expected {rows} x {columns}")
@@ -268,6 +212,11 @@ def _value_type(ordered: Sequence[Slice], scales: set[tuple[float, float]]) -> n
             if np.iinfo(whole).min <= min(ends) and max(ends) <= np.iinfo(whole).max:
                 return np.dtype(whole)
     return np.dtype(np.float32 if stored.itemsize <= 2 else np.float64)
+
+
+def _frame_of_reference(ordered: Sequence[Slice]) -> str | None:
+    frames = {one.frame_of_reference for one in ordered}
+    return (frames.pop() or None) if len(frames) == 1 else None
 
 
 def _notes(ordered: Sequence[Slice]) -> tuple[str, ...]:

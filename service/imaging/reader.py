@@ -3,14 +3,21 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
+
+from pydicom.uid import RTStructureSetStorage
 
 from service.errors import TooLarge, UnreadableImage
 from service.imaging.case import Case, Image, Mask, check_same_grid
+from service.imaging.dataset import parse, public_name, read_class
 from service.imaging.dicom import read_series
 from service.imaging.geometry import Geometry
 from service.imaging.guard import Format, Limits, sniff
 from service.imaging.labels import LabelMap
+from service.imaging.rtstruct import read_structures
 from service.imaging.volumes import read_labels, read_volume
+
+MASK_BYTES: Final = 256 * 1024**2  # of one DICOM mask file; pydicom takes several times as much
 
 
 @dataclass(frozen=True)
@@ -19,7 +26,7 @@ class CaseFiles:
 
     Attributes:
         images: by channel; several files, or one zip, are a DICOM series.
-        mask: one label image.
+        mask: one label image or one DICOM RTSTRUCT.
     """
 
     images: Mapping[str, Sequence[Path]]
@@ -31,7 +38,7 @@ def read_case(files: CaseFiles, *, roi: str | None, resample_mask: bool, limits:
 
     Args:
         files: where its parts lie, under any names.
-        roi: a label's value, "all", or None for the only one.
+        roi: a label's value, an ROI's name or number, "all", or None for the only one.
         resample_mask: allow the mask to lie on another grid and resample it by nearest neighbour.
         limits: on every single volume.
         case_id: the caller's pseudonym.
@@ -40,16 +47,15 @@ def read_case(files: CaseFiles, *, roi: str | None, resample_mask: bool, limits:
         CaseError: see the readers; GeometryMismatch where a channel or the mask lies on another grid.
     """
     images = {channel: read_image(paths, limits) for channel, paths in files.images.items()}
-    grid = next(iter(images.values())).geometry
+    first = next(iter(images.values()))
+    grid = first.geometry
     for channel, image in images.items():
         check_same_grid(grid, image.geometry, f"image {channel}")
-    labels = _read_mask(files.mask, limits).on_grid(grid, resample=resample_mask)
-    hint = "" if resample_mask else "; resample_mask=true resamples the mask by nearest neighbour"
-    check_same_grid(grid, labels.geometry, "mask", hint)
+    masks, remarks = _read_masks(files.mask, first, roi, resample_mask, limits)
     notes = [f"image {channel}: {note}" for channel, image in images.items() for note in image.notes]
-    notes += [f"mask: {note}" for note in labels.notes]
+    notes += [f"mask: {note}" for note in remarks]
     on_one_grid = {channel: _with_grid(image, grid) for channel, image in images.items()}
-    return Case(case_id, on_one_grid, _choose(labels, roi, limits), tuple(notes))
+    return Case(case_id, on_one_grid, masks, tuple(notes))
 
 
 def read_image(paths: Sequence[Path], limits: Limits) -> Image:
@@ -63,13 +69,35 @@ def read_image(paths: Sequence[Path], limits: Limits) -> Image:
     return read_series(paths, limits)
 
 
-def _read_mask(paths: Sequence[Path], limits: Limits) -> LabelMap:
-    if len(paths) != 1 or sniff(paths[0]) in (Format.DICOM, Format.ZIP):
+def _read_masks(
+    paths: Sequence[Path], image: Image, roi: str | None, resample: bool, limits: Limits
+) -> tuple[tuple[Mask, ...], Sequence[str]]:
+    """Read the regions asked for onto the image's grid, with notes."""
+    kind = sniff(paths[0]) if len(paths) == 1 else None
+    if kind in (None, Format.ZIP):
         raise UnreadableImage(
-            f"the mask is {len(paths)} DICOM or zip file{'s' * (len(paths) != 1)}; one label image is accepted in this "
-            "version: NIfTI, NRRD or .mha on the image's grid"
+            f"the mask is {len(paths)} files or a zip; one file is accepted: a label image (NIfTI, NRRD, .mha) or a "
+            "DICOM RTSTRUCT"
         )
-    return read_labels(paths[0], limits)
+    if kind is Format.DICOM:
+        return _read_dicom_masks(paths[0], image, roi, limits)
+    labels = read_labels(paths[0], limits).on_grid(image.geometry, resample=resample)
+    hint = "" if resample else "; resample_mask=true resamples the mask by nearest neighbour"
+    check_same_grid(image.geometry, labels.geometry, "mask", hint)
+    return _choose(labels, roi, limits), labels.notes
+
+
+def _read_dicom_masks(
+    path: Path, image: Image, roi: str | None, limits: Limits
+) -> tuple[tuple[Mask, ...], Sequence[str]]:
+    size, most = path.stat().st_size, min(limits.decoded_bytes, MASK_BYTES)
+    if size > most:
+        raise TooLarge(f"the DICOM mask has {size} bytes, at most {most} are accepted", got=size, limit=most)
+    dataset = parse(path.read_bytes())
+    kind = read_class(dataset)
+    if kind == RTStructureSetStorage:
+        return read_structures(dataset, image, roi, limits)
+    raise UnreadableImage(f"got a DICOM object of class {public_name(kind)} as mask; accepted is RTSTRUCT")
 
 
 def _choose(labels: LabelMap, roi: str | None, limits: Limits) -> tuple[Mask, ...]:

@@ -40,6 +40,7 @@ class Slice:
         intercept: see `slope`.
         padded: the file names a padding value.
         lossy: the pixels went through a lossy compression.
+        frame_of_reference: its UID; empty where the file gives none.
     """
 
     series: str
@@ -54,6 +55,7 @@ class Slice:
     intercept: float
     padded: bool
     lossy: bool
+    frame_of_reference: str
 
 
 def arrange(slices: Sequence[Slice]) -> tuple[list[Slice], Geometry, tuple[str, ...]]:

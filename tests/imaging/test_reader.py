@@ -193,11 +193,13 @@ def test_all_regions_together_stay_within_the_limit(tmp_path, image, three_label
         read({"ct": image}, write_labels(tmp_path / "m", three_labels), roi="all", limits=limits)
 
 
-def test_dicom_masks_are_refused(tmp_path, image):
+def test_masks_of_several_files_or_other_dicom_objects_are_refused(tmp_path, image):
     paths = write_dicom_series(tmp_path / "series", build_image())
-    for mask in (paths, paths[:1], [zip_files(tmp_path / "zip", paths)]):
-        with pytest.raises(UnreadableImage, match="one label image is accepted in this version"):
+    for mask in (paths, [zip_files(tmp_path / "zip", paths)]):
+        with pytest.raises(UnreadableImage, match="one file is accepted: a label image"):
             read({"ct": image}, mask)
+    with pytest.raises(UnreadableImage, match=r"class CT Image Storage .* as mask"):
+        read({"ct": image}, paths[:1])
 
 
 def test_several_volume_files_for_one_channel_are_refused(tmp_path, image):

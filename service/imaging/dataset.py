@@ -1,0 +1,91 @@
+"""One DICOM data set, parsed from bytes already in memory.
+
+pydicom parses; whatever it says about the content is neither logged nor repeated, for it may quote patient
+data.
+
+References:
+    DICOM PS3.5 7 (data elements) and PS3.10 7 (file format).
+"""
+
+import logging
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from typing import Any, Final
+
+import numpy as np
+import pydicom
+from pydicom import uid
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_dataset
+
+from service.errors import UnreadableImage
+
+logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)  # its messages quote values
+
+DEFLATED: Final = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1")  # whole data sets; single frames
+PARSER_ERRORS: Final = (
+    ArithmeticError, AttributeError, BytesLengthException, EOFError, InvalidDicomError, LookupError, RuntimeError,
+    TypeError, ValueError, struct.error, zlib.error,
+)  # fmt: skip
+LARGEST: Final = 1e9  # number in a geometry or rescale attribute
+
+
+@contextmanager
+def quietly(failure: str) -> Iterator[None]:
+    """Turn whatever pydicom raises on malformed content into a refusal without its text."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except PARSER_ERRORS:
+            raise UnreadableImage(failure) from None
+
+
+def parse(content: bytes) -> Any:
+    """Parse one file; a deflated one is refused first, for inflating it has no bound.
+
+    Raises:
+        UnreadableImage: not DICOM, damaged, deflated, or without a transfer syntax.
+    """
+    if content[128:132] != b"DICM":
+        raise UnreadableImage("a file of the series is not DICOM (no DICM at byte 128)")
+    with quietly("a DICOM file is damaged: its elements cannot be parsed"):
+        start = BytesIO(content)
+        start.seek(132)
+        meta = read_dataset(start, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != 2)
+        syntax = meta.get("TransferSyntaxUID")
+        if not isinstance(syntax, uid.UID):
+            raise UnreadableImage("a DICOM file names no transfer syntax, or several")
+        if syntax in DEFLATED:
+            raise UnreadableImage(f"deflated DICOM is not accepted (transfer syntax {public_name(syntax)})")
+        return pydicom.dcmread(BytesIO(content))
+
+
+def read_class(dataset: Any) -> Any:
+    """Return the SOP class of a data set, a UID, or None."""
+    with quietly("a DICOM file is damaged: its SOP class cannot be read"):
+        return dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
+
+
+def public_name(identifier: Any) -> str:
+    """Return the standard's name of a UID; what the standard does not name is not repeated."""
+    if not identifier or identifier.name == str(identifier):
+        return "unknown to the standard"
+    return f"{identifier.name} ({identifier})"
+
+
+def read_numbers(dataset: Any, keyword: str, count: int) -> Any:
+    """Return the `count` numbers of an attribute.
+
+    Raises:
+        UnreadableImage: missing, not numbers, too many or too few, or one beyond `LARGEST`.
+    """
+    with quietly(f"the DICOM attribute {keyword} is missing or does not hold {count} numbers"):
+        numbers = np.array(dataset[keyword].value, dtype=np.float64).reshape(-1)
+        if numbers.size != count or not np.all(np.abs(numbers) < LARGEST):  # NaN is not below it either
+            raise ValueError
+    return numbers

@@ -1,0 +1,206 @@
+"""Read the regions of interest of a DICOM RTSTRUCT and draw them on an image's grid.
+
+Accepted are closed planar contours (`CLOSED_PLANAR`, and `CLOSEDPLANAR_XOR`, which names the rule that is applied
+to both); `contours` states which voxels one takes.
+
+References:
+    DICOM PS3.3 C.8.8.5 (structure set), C.8.8.6 (ROI contour).
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from service.errors import EmptyRoi, GeometryMismatch, RoiTooSmall, TooLarge, UnreadableImage, UnusableImage
+from service.imaging.case import LEAST_ROI_VOXELS, Image, Mask
+from service.imaging.contours import Drawing, Points, draw_contours
+from service.imaging.dataset import LARGEST, quietly
+from service.imaging.guard import Limits
+from service.imaging.itk_bridge import RAS_TO_LPS
+from service.imaging.regions import choose_regions, printable, tell_apart
+
+PLANAR: Final = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+OTHER_TYPES: Final = ("POINT", "OPEN_PLANAR", "OPEN_NONPLANAR")
+MOST_CONTOURS: Final = 200_000  # of all regions; thousands are usual
+NOTE: Final = "contours were drawn on the image's grid: a voxel belongs to a region whose contours enclose its centre"
+
+
+@dataclass(frozen=True, eq=False)
+class Roi:
+    """One region of a structure set.
+
+    Attributes:
+        number: as the file numbers it.
+        name: as the file names it.
+        frame_of_reference: UID that its contours are given in; empty where the file names none.
+        contours: items of its ContourSequence, their points not yet parsed.
+    """
+
+    number: int
+    name: str
+    frame_of_reference: str
+    contours: tuple[Any, ...]
+
+    def types(self) -> set[str]:
+        """Return the geometric types of its contours; what the standard does not define is "unknown"."""
+        with quietly("the RTSTRUCT is damaged: a contour's geometric type cannot be read"):
+            named = {str(one.get("ContourGeometricType") or "") for one in self.contours}
+        return {one if one in (*PLANAR, *OTHER_TYPES) else "unknown" for one in named}
+
+
+def read_structures(dataset: Any, image: Image, roi: str | None, limits: Limits) -> tuple[tuple[Mask, ...], list[str]]:
+    """Draw the regions asked for on the grid of an image.
+
+    Args:
+        dataset: a parsed RTSTRUCT.
+        image: gives the grid and the frame of reference.
+        roi: an ROI's name or number, "all", or None for the only one that has contours.
+        limits: on the voxels of all masks together.
+
+    Returns:
+        A mask for each region, and notes.
+
+    Raises:
+        UnknownRoi, EmptyRoi, RoiTooSmall, TooLarge: see `choose_regions` and `Mask`.
+        GeometryMismatch: another frame of reference, or contours that do not lie in the image's planes.
+        UnusableImage: contours that are not closed and planar.
+        UnreadableImage: a damaged file.
+    """
+    held = _read_rois(dataset)
+    chosen, notes = _choose(held, roi)
+    if len(chosen) * image.voxels.size > limits.decoded_bytes:
+        raise TooLarge(
+            f"{len(chosen)} regions of {image.voxels.size} voxels are over {limits.decoded_bytes} bytes; ask for fewer",
+            got=len(chosen) * image.voxels.size,
+            limit=limits.decoded_bytes,
+            unit="decoded bytes",
+        )
+    masks = []
+    for one, name in zip(chosen, tell_apart(chosen), strict=True):
+        notes += _check_frame(one, image)
+        drawing = draw_contours(_points(one), image.geometry)
+        notes += _tell(one, drawing)
+        masks.append(_to_mask(one, name, drawing, image))
+    return tuple(masks), [NOTE, *dict.fromkeys(notes)]
+
+
+def _read_rois(dataset: Any) -> list[Roi]:
+    with quietly("the RTSTRUCT is damaged: its regions cannot be read"):
+        contours: dict[int, list[Any]] = defaultdict(list)
+        for item in dataset.get("ROIContourSequence") or ():
+            contours[int(item.ReferencedROINumber)] += list(item.get("ContourSequence") or ())
+        frames = [str(item.FrameOfReferenceUID) for item in dataset.get("ReferencedFrameOfReferenceSequence") or ()]
+        usual = frames[0] if len(frames) == 1 else str(dataset.get("FrameOfReferenceUID") or "")
+        rois = []
+        for item in dataset.get("StructureSetROISequence") or ():
+            number, frame = int(item.ROINumber), str(item.get("ReferencedFrameOfReferenceUID") or usual)
+            rois.append(Roi(number, printable(str(item.get("ROIName") or "")), frame, tuple(contours[number])))
+    if len({one.number for one in rois}) < len(rois):
+        raise UnreadableImage("the RTSTRUCT is damaged: two of its regions have one number")
+    count = sum(map(len, contours.values()))
+    if count > MOST_CONTOURS:
+        raise TooLarge(
+            f"the RTSTRUCT holds {count} contours, at most {MOST_CONTOURS} are accepted",
+            got=count,
+            limit=MOST_CONTOURS,
+            unit="contours",
+        )
+    return rois
+
+
+def _choose(held: Sequence[Roi], roi: str | None) -> tuple[tuple[Roi, ...], list[str]]:
+    """Choose among all where one is named, else among those that can be drawn."""
+    if roi not in (None, "all"):
+        (one,) = choose_regions(held, roi, "ROI")
+        if not one.contours:
+            raise EmptyRoi(f"ROI {one.number} has no contours", voxels=0)
+        _check_types(one)
+        return (one,), []
+    drawn = [one for one in held if one.contours]
+    if roi == "all":
+        planar = [one for one in drawn if one.types() <= set(PLANAR)]
+        if not planar and drawn:
+            _check_types(drawn[0])
+        left = ", ".join(str(one.number) for one in held if one not in planar)
+        notes = [f"ROIs without closed planar contours were left out: {left}"] if left else []
+        return choose_regions(planar, roi, "ROI"), notes
+    chosen = choose_regions(drawn, roi, "ROI")
+    _check_types(chosen[0])
+    return chosen, []
+
+
+def _check_types(roi: Roi) -> None:
+    if other := sorted(roi.types() - set(PLANAR)):
+        raise UnusableImage(
+            f"ROI {roi.number} holds contours of the type {', '.join(other)}; accepted are {' and '.join(PLANAR)}",
+            types=other,
+        )
+
+
+def _check_frame(roi: Roi, image: Image) -> list[str]:
+    """Refuse contours of another frame of reference than the image's; their UIDs are not repeated."""
+    if not roi.frame_of_reference or not image.frame_of_reference:
+        lacking = "the RTSTRUCT" if image.frame_of_reference else "the image"
+        return [f"{lacking} names no frame of reference; contours and image were taken to be in the same one"]
+    if roi.frame_of_reference != image.frame_of_reference:
+        raise GeometryMismatch(
+            f"the contours of ROI {roi.number} are given in another frame of reference than the image's",
+            expected=image.geometry.describe(),
+        )
+    return []
+
+
+def _points(roi: Roi) -> list[Points]:
+    """Parse the points of every contour: RAS+ mm."""
+    with quietly(f"the contours of ROI {roi.number} are damaged: their points cannot be read"):
+        parsed = [_parse_points(one) for one in roi.contours]
+        for one, points in zip(roi.contours, parsed, strict=True):
+            if one.get("NumberOfContourPoints") not in (None, len(points)):
+                raise ValueError
+    return parsed
+
+
+def _parse_points(contour: Any) -> Points:
+    """Parse one contour's decimal strings straight from their bytes; pydicom would make an object of each."""
+    value = contour.get_item("ContourData").value
+    tokens = value.rstrip(b"\0 ").split(b"\\") if isinstance(value, bytes) else value
+    numbers = np.fromiter(map(float, tokens), np.float64, len(tokens))
+    if not numbers.size or not np.all(np.abs(numbers) < LARGEST):
+        raise ValueError
+    return numbers.reshape(-1, 3) @ RAS_TO_LPS
+
+
+def _tell(roi: Roi, drawing: Drawing) -> list[str]:
+    notes = []
+    if drawing.between:
+        notes.append(
+            f"ROI {roi.number}: {drawing.between} of {drawing.planes} planes of contours lie between slices; each "
+            "slice took the nearest plane"
+        )
+    if drawing.filled:
+        notes.append(f"ROI {roi.number}: {drawing.filled} slices between planes of contours took the nearest plane")
+    if drawing.outside:
+        notes.append(f"ROI {roi.number}: {drawing.outside} of {drawing.planes} planes of contours lie off the image")
+    return notes
+
+
+def _to_mask(roi: Roi, name: str, drawing: Drawing, image: Image) -> Mask:
+    count = int(np.count_nonzero(drawing.voxels))
+    if count == 0:
+        raise EmptyRoi(
+            f"the contours of ROI {roi.number} enclose no voxel's centre; {drawing.outside} of {drawing.planes} planes "
+            "lie off the image",
+            voxels=0,
+            roi_number=roi.number,
+        )
+    if count < LEAST_ROI_VOXELS:
+        raise RoiTooSmall(
+            f"ROI {roi.number} holds {count} voxel, at least {LEAST_ROI_VOXELS} are needed",
+            roi_number=roi.number,
+            voxels=count,
+            needed=LEAST_ROI_VOXELS,
+        )
+    return Mask(drawing.voxels, image.geometry, name)
