@@ -70,7 +70,7 @@ class SimSiamLearner:
         parts = (view.part(share.start, share.stop) for view in drawn)
         return Batch(rows, tuple(apply_view(crops, part, self._image_channels) for part in parts))
 
-    def find_losses(self, outputs: tuple[Tensor, ...], batch: Batch, world: World) -> tuple[Tensor, Tensor]:
+    def find_losses(self, outputs: tuple[Tensor, ...], batch: Batch, world: World) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """Return the symmetric loss, and the first projections."""
         z1, p1, z2, p2 = outputs
         return world.gather(simsiam_loss((z1, p1), (z2, p2))), world.gather(z1.detach())

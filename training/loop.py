@@ -21,7 +21,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from tqdm import tqdm
 
 from service.imaging.preprocess import Crop as Crops
-from training.balancing import Balancer, Batches, Rows
+from training.balancing import Balancer, Rows
 from training.checkpoints import State, read_checkpoint, write_checkpoint
 from training.config import EncoderShape, Pretraining
 from training.distributed import World
@@ -30,6 +30,7 @@ from training.encoder import Encoder
 from training.feeding import Feed
 from training.learners import Batch, Learner
 from training.method import effective_rank, spread, weighted_mean
+from training.sampling import Batches
 
 LEAST_SPREAD = 0.3  # of z / ||z||, where 1 is even and 0 collapsed
 LEAST_RANK = 1.2  # of the embeddings, where 1 is a line
@@ -129,7 +130,7 @@ class Training:
     def run_epoch(self, number: int, progress: tqdm) -> Epoch:
         """Take an epoch's steps, and record what they showed."""
         start = perf_counter()
-        self.balancer.prepare(number, self._embed_all)
+        self.balancer.begin_epoch(number, self._embed_all)
         batches = self.balancer.draw_batches(number)
         feed = self.feed(number, batches)
         losses, vectors = [], []
@@ -147,6 +148,7 @@ class Training:
             rank,
             cluster_sizes=self.balancer.cluster_sizes(),
         )
+        self.balancer.end_epoch()
         self.record.append(epoch)
         self.wait_share = feed.waited_seconds / (perf_counter() - start)
         return epoch
@@ -205,7 +207,7 @@ class Training:
         torch.set_rng_state(state["random"])
 
     def _embed_all(self) -> NDArray[np.float64]:
-        return embed(self.encoder, self.crops).double().numpy()
+        return self.world.agree(embed(self.encoder, self.crops)).double().numpy()
 
 
 def _take_up(training: Training, run: Run, signatures: Signatures) -> int:
