@@ -9,6 +9,7 @@ import typer
 from training.bundle import make_bundle
 from training.config import ConfigError, read_config
 from training.readers.command import check
+from training.release_command import phantoms, release
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train Radfuse's models.")
 
@@ -19,6 +20,8 @@ def _commands() -> None:
 
 
 app.command()(check)
+app.command()(release)
+app.command()(phantoms)
 
 
 @app.command()
