@@ -107,7 +107,11 @@ async def fetch_case(
 
 @router.get("/features/{job_id}/preview.png", response_class=Response, **openapi.PREVIEW)
 async def fetch_preview(context: ContextOf, caller: Reader, job_id: str) -> Response:
-    """Fetch the picture of the image with the mask's outline, in three planes through the region."""
+    """Fetch the picture of the image with the mask's outline, in three planes through the region.
+
+    It is drawn right after the result is stored: asked for in that moment, this waits for it. No picture is no failure
+    of the job: where it could not be drawn, or its worker was killed just then, there is none.
+    """
     job = await to_thread.run_sync(context.ledger.find_job, job_id, caller.owner)
     _demand_success(job)
     picture = await wait_for_picture(context.ledger, job)
