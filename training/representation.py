@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from training.config import ConfigError
 from training.encoder import Encoder
 from training.metrics import Matrix
 from training.pretrain import Run, embed, pretrain, untrained_encoder
@@ -69,6 +70,8 @@ def learn(
         seed: determines the result.
         warm_up: file of the plain warm-up; taken where it is there, written where it is not.
     """
+    if method == "supervised":
+        raise ConfigError("the supervised network is trained per target, which studies cannot do yet")
     crops = np.ascontiguousarray(cases.arrays.crops[rows])
     settings = config.pretraining_of(method)
     channels = len(config.image_channels)
