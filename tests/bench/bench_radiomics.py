@@ -8,6 +8,7 @@ Deviations are the largest relative ones from PyRadiomics, over the features tha
 """
 
 import argparse
+import ctypes
 import json
 import math
 import os
@@ -168,7 +169,7 @@ def run_one(engine: str, case: str, preset: str, repeats: int) -> Measurement:
     volume = CASES[case]()
     if function is native:
         warm()
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of what came before
+    forget_peak()
     before = memory("VmRSS")
     started = time.perf_counter()
     features = function(volume, preset, threads)
@@ -180,6 +181,12 @@ def run_one(engine: str, case: str, preset: str, repeats: int) -> Measurement:
             function(volume, preset, threads)
             times.append(time.perf_counter() - started)
     return Measurement(statistics.median(times), memory("VmHWM") - before, features)
+
+
+def forget_peak() -> None:
+    """Give unused memory back and let the peak (VmHWM) start from what is in use."""
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def memory(what: str) -> float:

@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from service.features.engine.warm import warm
-from tests.bench.bench_radiomics import BANKS, memory, native
+from tests.bench.bench_radiomics import BANKS, forget_peak, memory, native
 from tests.engine.reference import Volume
 
 SIDE = 420
@@ -42,7 +42,7 @@ def run_one(preset: str, voxels: int) -> dict[str, float]:
     """Measure in this process: voxels, median seconds, peak megabytes."""
     warm()
     volume = ball(voxels)
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of what came before
+    forget_peak()
     before, times = memory("VmRSS"), []
     while len(times) < 5 and (not times or times[0] < PATIENCE):
         started = time.perf_counter()
