@@ -8,6 +8,7 @@ References:
 """
 
 import logging
+import sqlite3  # in which highdicom keeps its table of frames
 import struct
 import warnings
 import zlib
@@ -29,7 +30,7 @@ logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)  # its messages quot
 DEFLATED: Final = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1")  # whole data sets; single frames
 PARSER_ERRORS: Final = (
     ArithmeticError, AttributeError, BytesLengthException, EOFError, InvalidDicomError, LookupError, RuntimeError,
-    TypeError, ValueError, struct.error, zlib.error,
+    TypeError, ValueError, sqlite3.Error, struct.error, zlib.error,
 )  # fmt: skip
 LARGEST: Final = 1e9  # number in a geometry or rescale attribute
 

@@ -80,7 +80,7 @@ class LabelMap:
         if not resample:
             return LabelMap(voxels, geometry, self.notes)
         note = "the mask was on another grid and was resampled to the image's by nearest neighbour"
-        return LabelMap(_nearest(voxels, geometry, image), image, (*self.notes, note))
+        return LabelMap(resample_nearest(voxels, geometry, image), image, (*self.notes, note))
 
     def _choose(self, roi: str | None) -> tuple[int, ...]:
         held = tuple(self.counts)
@@ -127,7 +127,7 @@ def _unknown(held: tuple[int, ...], *, absent: bool) -> UnknownRoi:
     return UnknownRoi(f"{asked}; it holds {listed}", labels=list(held[:LISTED]), label_count=len(held))
 
 
-def _nearest(voxels: Voxels, source: Geometry, target: Geometry) -> Voxels:
+def resample_nearest(voxels: Voxels, source: Geometry, target: Geometry) -> Voxels:
     """Sample labels at the target's voxel centres; 0 outside. Works plane by plane, within the labels' reach."""
     result = np.zeros(target.shape, voxels.dtype, order="F")
     reach = _reach(voxels, source, target)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from pydicom.uid import RTStructureSetStorage
+from pydicom.uid import UID, RTStructureSetStorage, SegmentationStorage
 
 from service.errors import TooLarge, UnreadableImage
 from service.imaging.case import Case, Image, Mask, check_same_grid
@@ -15,8 +15,10 @@ from service.imaging.geometry import Geometry
 from service.imaging.guard import Format, Limits, sniff
 from service.imaging.labels import LabelMap
 from service.imaging.rtstruct import read_structures
+from service.imaging.segmentation import read_segments
 from service.imaging.volumes import read_labels, read_volume
 
+SEGMENTATIONS: Final = (SegmentationStorage, UID("1.2.840.10008.5.1.4.1.1.66.7"))  # the second: label maps
 MASK_BYTES: Final = 256 * 1024**2  # of one DICOM mask file; pydicom takes several times as much
 
 
@@ -26,7 +28,7 @@ class CaseFiles:
 
     Attributes:
         images: by channel; several files, or one zip, are a DICOM series.
-        mask: one label image or one DICOM RTSTRUCT.
+        mask: one label image, DICOM SEG or RTSTRUCT.
     """
 
     images: Mapping[str, Sequence[Path]]
@@ -38,7 +40,7 @@ def read_case(files: CaseFiles, *, roi: str | None, resample_mask: bool, limits:
 
     Args:
         files: where its parts lie, under any names.
-        roi: a label's value, an ROI's name or number, "all", or None for the only one.
+        roi: a label's value, a segment's or an ROI's name or number, "all", or None for the only one.
         resample_mask: allow the mask to lie on another grid and resample it by nearest neighbour.
         limits: on every single volume.
         case_id: the caller's pseudonym.
@@ -76,11 +78,11 @@ def _read_masks(
     kind = sniff(paths[0]) if len(paths) == 1 else None
     if kind in (None, Format.ZIP):
         raise UnreadableImage(
-            f"the mask is {len(paths)} files or a zip; one file is accepted: a label image (NIfTI, NRRD, .mha) or a "
-            "DICOM RTSTRUCT"
+            f"the mask is {len(paths)} files or a zip; one file is accepted: a label image (NIfTI, NRRD, .mha), a "
+            "DICOM SEG or an RTSTRUCT"
         )
     if kind is Format.DICOM:
-        return _read_dicom_masks(paths[0], image, roi, limits)
+        return _read_dicom_masks(paths[0], image, roi, resample, limits)
     labels = read_labels(paths[0], limits).on_grid(image.geometry, resample=resample)
     hint = "" if resample else "; resample_mask=true resamples the mask by nearest neighbour"
     check_same_grid(image.geometry, labels.geometry, "mask", hint)
@@ -88,7 +90,7 @@ def _read_masks(
 
 
 def _read_dicom_masks(
-    path: Path, image: Image, roi: str | None, limits: Limits
+    path: Path, image: Image, roi: str | None, resample: bool, limits: Limits
 ) -> tuple[tuple[Mask, ...], Sequence[str]]:
     size, most = path.stat().st_size, min(limits.decoded_bytes, MASK_BYTES)
     if size > most:
@@ -97,7 +99,9 @@ def _read_dicom_masks(
     kind = read_class(dataset)
     if kind == RTStructureSetStorage:
         return read_structures(dataset, image, roi, limits)
-    raise UnreadableImage(f"got a DICOM object of class {public_name(kind)} as mask; accepted is RTSTRUCT")
+    if kind in SEGMENTATIONS:
+        return read_segments(dataset, image, roi, resample, limits)
+    raise UnreadableImage(f"got a DICOM object of class {public_name(kind)} as mask; accepted are SEG and RTSTRUCT")
 
 
 def _choose(labels: LabelMap, roi: str | None, limits: Limits) -> tuple[Mask, ...]:

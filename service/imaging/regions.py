@@ -3,7 +3,13 @@
 from collections.abc import Sequence
 from typing import Final, Protocol, TypeVar
 
-from service.errors import EmptyRoi, TooLarge, UnknownRoi
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import EmptyRoi, GeometryMismatch, RoiTooSmall, TooLarge, UnknownRoi
+from service.imaging.case import LEAST_ROI_VOXELS, Image, Mask
+from service.imaging.geometry import Geometry
+from service.imaging.guard import Limits
 from service.imaging.labels import LISTED, MOST_ROIS
 
 LONGEST_NAME: Final = 64  # characters, as DICOM's LO allows
@@ -75,3 +81,54 @@ def _unknown(held: Sequence[Region], reason: str) -> UnknownRoi:
         regions=[{"number": one.number, "name": one.name} for one in held[:LISTED]],
         region_count=len(held),
     )
+
+
+def check_masks_size(count: int, voxels: int, limits: Limits) -> None:
+    """Refuse more masks than fit the limit on decoded bytes; each takes a byte per voxel.
+
+    Raises:
+        TooLarge: they do not fit.
+    """
+    if count * voxels > limits.decoded_bytes:
+        raise TooLarge(
+            f"{count} regions of {voxels} voxels are over {limits.decoded_bytes} bytes; ask for fewer",
+            got=count * voxels,
+            limit=limits.decoded_bytes,
+            unit="decoded bytes",
+        )
+
+
+def to_mask(voxels: NDArray[np.bool_], grid: Geometry, name: str, what: str) -> Mask:
+    """Make a region's mask; `what` names the region by its number.
+
+    Raises:
+        EmptyRoi: no voxel is true.
+        RoiTooSmall: fewer than `LEAST_ROI_VOXELS` are.
+    """
+    count = int(np.count_nonzero(voxels))
+    if count == 0:
+        raise EmptyRoi(f"{what} holds no voxel of the image", voxels=0)
+    if count < LEAST_ROI_VOXELS:
+        raise RoiTooSmall(
+            f"{what} holds {count} voxel, at least {LEAST_ROI_VOXELS} are needed", voxels=count, needed=LEAST_ROI_VOXELS
+        )
+    return Mask(voxels, grid, name)
+
+
+def check_frame(named: str, image: Image, what: str) -> list[str]:
+    """Refuse regions of another frame of reference than the image's, whose UIDs are not repeated.
+
+    Returns:
+        A note where one of both names none.
+
+    Raises:
+        GeometryMismatch: they differ.
+    """
+    if not named or not image.frame_of_reference:
+        lacking = "the mask" if image.frame_of_reference else "the image"
+        return [f"{lacking} names no frame of reference; both were taken to be in the same one"]
+    if named != image.frame_of_reference:
+        raise GeometryMismatch(
+            f"{what} is given in another frame of reference than the image's", expected=image.geometry.describe()
+        )
+    return []

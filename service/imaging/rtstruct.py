@@ -14,13 +14,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from service.errors import EmptyRoi, GeometryMismatch, RoiTooSmall, TooLarge, UnreadableImage, UnusableImage
-from service.imaging.case import LEAST_ROI_VOXELS, Image, Mask
+from service.errors import EmptyRoi, TooLarge, UnreadableImage, UnusableImage
+from service.imaging.case import Image, Mask
 from service.imaging.contours import Drawing, Points, draw_contours
 from service.imaging.dataset import LARGEST, quietly
 from service.imaging.guard import Limits
 from service.imaging.itk_bridge import RAS_TO_LPS
-from service.imaging.regions import choose_regions, printable, tell_apart
+from service.imaging.regions import check_frame, check_masks_size, choose_regions, printable, tell_apart, to_mask
 
 PLANAR: Final = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 OTHER_TYPES: Final = ("POINT", "OPEN_PLANAR", "OPEN_NONPLANAR")
@@ -71,19 +71,13 @@ def read_structures(dataset: Any, image: Image, roi: str | None, limits: Limits)
     """
     held = _read_rois(dataset)
     chosen, notes = _choose(held, roi)
-    if len(chosen) * image.voxels.size > limits.decoded_bytes:
-        raise TooLarge(
-            f"{len(chosen)} regions of {image.voxels.size} voxels are over {limits.decoded_bytes} bytes; ask for fewer",
-            got=len(chosen) * image.voxels.size,
-            limit=limits.decoded_bytes,
-            unit="decoded bytes",
-        )
+    check_masks_size(len(chosen), image.voxels.size, limits)
     masks = []
     for one, name in zip(chosen, tell_apart(chosen), strict=True):
-        notes += _check_frame(one, image)
+        notes += check_frame(one.frame_of_reference, image, f"ROI {one.number}")
         drawing = draw_contours(_points(one), image.geometry)
         notes += _tell(one, drawing)
-        masks.append(_to_mask(one, name, drawing, image))
+        masks.append(to_mask(drawing.voxels, image.geometry, name, f"ROI {one.number}"))
     return tuple(masks), [NOTE, *dict.fromkeys(notes)]
 
 
@@ -140,19 +134,6 @@ def _check_types(roi: Roi) -> None:
         )
 
 
-def _check_frame(roi: Roi, image: Image) -> list[str]:
-    """Refuse contours of another frame of reference than the image's; their UIDs are not repeated."""
-    if not roi.frame_of_reference or not image.frame_of_reference:
-        lacking = "the RTSTRUCT" if image.frame_of_reference else "the image"
-        return [f"{lacking} names no frame of reference; contours and image were taken to be in the same one"]
-    if roi.frame_of_reference != image.frame_of_reference:
-        raise GeometryMismatch(
-            f"the contours of ROI {roi.number} are given in another frame of reference than the image's",
-            expected=image.geometry.describe(),
-        )
-    return []
-
-
 def _points(roi: Roi) -> list[Points]:
     """Parse the points of every contour: RAS+ mm."""
     with quietly(f"the contours of ROI {roi.number} are damaged: their points cannot be read"):
@@ -185,22 +166,3 @@ def _tell(roi: Roi, drawing: Drawing) -> list[str]:
     if drawing.outside:
         notes.append(f"ROI {roi.number}: {drawing.outside} of {drawing.planes} planes of contours lie off the image")
     return notes
-
-
-def _to_mask(roi: Roi, name: str, drawing: Drawing, image: Image) -> Mask:
-    count = int(np.count_nonzero(drawing.voxels))
-    if count == 0:
-        raise EmptyRoi(
-            f"the contours of ROI {roi.number} enclose no voxel's centre; {drawing.outside} of {drawing.planes} planes "
-            "lie off the image",
-            voxels=0,
-            roi_number=roi.number,
-        )
-    if count < LEAST_ROI_VOXELS:
-        raise RoiTooSmall(
-            f"ROI {roi.number} holds {count} voxel, at least {LEAST_ROI_VOXELS} are needed",
-            roi_number=roi.number,
-            voxels=count,
-            needed=LEAST_ROI_VOXELS,
-        )
-    return Mask(drawing.voxels, image.geometry, name)

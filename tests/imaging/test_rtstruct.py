@@ -235,7 +235,7 @@ def test_unnamed_frame_of_reference_is_noted(tmp_path, series):
     drawn = {"GTV": [on_slice(WIDE, 4, box((5, 9), (5, 9)))]}
     image = write_nifti(tmp_path / "n", build_image(WIDE))
     assert "the image names no frame of reference" in read(image, write_rtstruct(tmp_path / "a", drawn)).notes[-1]
-    assert "the RTSTRUCT names no frame" in read(series, write_rtstruct(tmp_path / "b", drawn, frame=None)).notes[-1]
+    assert "the mask names no frame" in read(series, write_rtstruct(tmp_path / "b", drawn, frame=None)).notes[-1]
 
 
 @pytest.fixture
@@ -288,11 +288,11 @@ def test_empty_and_tiny_rois_are_refused(tmp_path, series, several):
         "off": [on_slice(WIDE, 99, box((5.5, 8.5), (5.5, 6.5)))],
     }
     path = write_rtstruct(tmp_path / "rs", rois)
-    with pytest.raises(EmptyRoi, match="ROI 1 enclose no voxel's centre"):
+    with pytest.raises(EmptyRoi, match="ROI 1 holds no voxel of the image"):
         read(series, path, "none")
     with pytest.raises(RoiTooSmall, match="ROI 2 holds 1 voxel"):
         read(series, path, "one")
-    with pytest.raises(EmptyRoi, match="1 of 1 planes lie off the image"):
+    with pytest.raises(EmptyRoi, match="ROI 3 holds no voxel"):
         read(series, path, "off")
     with pytest.raises(EmptyRoi, match="holds no ROI that could be used"):
         read(series, write_rtstruct(tmp_path / "empty", {}))
