@@ -4,12 +4,14 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.arrays import CaseArrays, Recipe, build_arrays
 from training.cases import Finding
+from training.config import ConfigError
 from training.dataset import build_cohort
 from training.folds import assign_folds, skew
 from training.layouts import LUNG, SMALL
@@ -18,6 +20,7 @@ from training.readers.catalogue import read_collection
 from training.study_config import Phantoms, Skew, StudyConfig, Target
 
 Rows = NDArray[np.intp]
+LABEL, COVARIATE = "label:", "covariate:"
 CROPS, COLUMNS, NAMES = "crops.npy", "columns.npz", "feature_names.json"
 
 
@@ -71,6 +74,10 @@ def build_cases(config: StudyConfig, data: Path, cache: Path, processes: int) ->
         parts.append(replace(arrays, labels={}) if source.unlabelled else arrays)
         findings += odd + unusable
     joined = parts[0].join(*parts[1:]) if len(parts) > 1 else parts[0]
+    for target in config.study.targets:
+        known = {*joined.labels} if target.name not in joined.labels else {*joined.covariates}
+        if unknown := sorted({target.name} - {*joined.labels}) or sorted(set(target.covariates) - known):
+            raise ConfigError(f"target {target.name}: the cases tell nothing of {unknown[0]}, only of {sorted(known)}")
     return _keep(joined, cache), findings
 
 
@@ -86,9 +93,14 @@ def open_cases(folder: Path) -> StudyCases:
         patient_ids=columns["patient_ids"],
         sites=columns["sites"],
         volumes_mm3=columns["volumes_mm3"],
-        labels={name.removeprefix("label:"): column for name, column in columns.items() if name.startswith("label:")},
+        labels=_starting(columns, LABEL),
+        covariates=_starting(columns, COVARIATE),
     )
     return StudyCases(arrays, folder.name.removeprefix("cases-"))
+
+
+def _starting(columns: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    return {name.removeprefix(prefix): column for name, column in columns.items() if name.startswith(prefix)}
 
 
 def _keep(arrays: CaseArrays, cache: Path) -> Path:
@@ -98,7 +110,9 @@ def _keep(arrays: CaseArrays, cache: Path) -> Path:
         "patient_ids": arrays.patient_ids,
         "sites": arrays.sites,
         "volumes_mm3": arrays.volumes_mm3,
-    } | {f"label:{target}": column for target, column in arrays.labels.items()}
+    }
+    columns |= {LABEL + target: column for target, column in arrays.labels.items()}
+    columns |= {COVARIATE + name: column for name, column in arrays.covariates.items()}
     digest = hashlib.sha256(json.dumps(arrays.feature_names).encode())
     for name, column in columns.items():
         digest.update(name.encode())

@@ -53,7 +53,7 @@ class Target(Strict):
     ordered: bool = False
     positive: str | None = Field(None, description="of two classes: the one whose recall is the sensitivity")
     within_sites: list[str] = Field([], description="sites that the out-of-fold predictions are also scored within")
-    covariates: list[str] = Field([], description="other labels of the cases, each a trivial reference: clinical T")
+    covariates: list[str] = Field([], description="what else is told of the cases, each a reference: clinical T")
 
     @model_validator(mode="after")
     def _positive_is_one_of_two(self) -> "Target":

@@ -76,7 +76,7 @@ def predict_blocks(
 
 
 def predict_references(cases: StudyCases, split: Split, config: StudyConfig) -> dict[str, NDArray[np.generic]]:
-    """Return what radiomics, the volume alone, the source alone, other labels and the majority predict."""
+    """Return what radiomics, the volume alone, the source alone, the covariates and the majority predict."""
     arrays = cases.arrays
     blocks = {
         "radiomics": arrays.radiomics,
@@ -87,7 +87,7 @@ def predict_references(cases: StudyCases, split: Split, config: StudyConfig) -> 
     for target in config.study.targets:
         for covariate in target.covariates:
             only = config.model_copy(update={"study": config.study.model_copy(update={"targets": [target]})})
-            found |= predict_blocks({covariate: one_hot(arrays.labels[covariate])}, cases, split, only)
+            found |= predict_blocks({covariate: one_hot(arrays.covariates[covariate])}, cases, split, only)
         for share, kinds in _head_plan(config):
             # The same in every fold: frequencies of the training folds would rank a fold by what it lacks.
             labels = cases.labels_of(target)
