@@ -35,6 +35,14 @@ def check(case: Case, deviations: Deviations, outcomes: Counter[str]) -> None:
     deviations.compare(expected, got, case.label)
 
 
+def draw(seed: int, kind: str = "mixed") -> Case:
+    """Draw the case of one seed."""
+    rng = random.Random(seed)
+    if kind == "mixed":
+        kind = rng.choice(("original", "original", "full", "settings", "settings", "settings-full"))
+    return make_case(rng.choice, seed, filters="full" in kind, settings="settings" in kind)
+
+
 def main() -> int:
     """Run the comparison and print the worst deviation of each class."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -45,12 +53,7 @@ def main() -> int:
     deviations, outcomes = Deviations(), Counter[str]()
     started = time.perf_counter()
     for seed in range(arguments.seed, arguments.seed + arguments.cases):
-        rng = random.Random(seed)
-        kind = arguments.kind
-        if kind == "mixed":
-            kind = rng.choice(("original", "original", "full", "settings", "settings", "settings-full"))
-        case = make_case(rng.choice, seed, filters="full" in kind, settings="settings" in kind)
-        check(case, deviations, outcomes)
+        check(draw(seed, arguments.kind), deviations, outcomes)
     seconds = time.perf_counter() - started
     lines = [f"{arguments.cases} cases, {deviations.values} values in {seconds:.0f} s: {dict(outcomes)}"]
     lines += [

@@ -12,7 +12,7 @@ from service.errors import CaseError, EmptyRoi, RadiomicsRefused, RoiTooSmall
 from service.features.engine.bank import describe
 from service.features.engine.options import FULL, ORIGINAL, Bank, every_feature
 from tests.engine.cases import FORMS, TEXTURES, TYPES, make_case
-from tests.engine.fuzz import check
+from tests.engine.fuzz import check, draw
 from tests.engine.reference import Deviations, Volume, pyradiomics
 
 DOCUMENTS: dict[str, dict[str, Any]] = {
@@ -167,3 +167,11 @@ def test_too_many_levels_are_refused() -> None:
     mask[0, 0, 0] = False
     with pytest.raises(RadiomicsRefused, match="use wider bins"):
         describe(image, mask, (1.0, 1.0, 1.0), ORIGINAL)
+
+
+@pytest.mark.parametrize("seed", [1000649])
+def test_cases_that_a_search_once_found_wanting_are_the_same(seed: int) -> None:
+    deviations = Deviations()
+    check(draw(seed), deviations, Counter())
+    assert deviations.values > 0
+    assert deviations.wrong == []

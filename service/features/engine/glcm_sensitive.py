@@ -1,8 +1,8 @@
 """The co-occurrence features whose digits hang on the last bit.
 
-Imc2 is the root of a difference of two entropies, MCC the root of an eigenvalue, ClusterShade a sum of cubes of
-both signs. Where the exact value is zero or nearly so, what PyRadiomics reports is the rounding of its own
-operations; so here they are done in its order, with the same library calls on arrays of the same layout.
+Imc1 is a quotient of entropies, Imc2 the root of a difference of two, MCC the root of an eigenvalue, ClusterShade a
+sum of cubes of both signs. Where the exact value is zero or nearly so, what PyRadiomics reports is the rounding of
+its own operations; so here they are done in its order, with the same library calls on arrays of the same layout.
 
 References:
     PyRadiomics 3.0.1, `glcm.RadiomicsGLCM`.
@@ -21,6 +21,7 @@ Doubles = npt.NDArray[np.float64]
 
 EPSILON = np.spacing(1.0)
 _SMALL_INFORMATION = 1e-2  # an error of 1e-15 in the entropies then changes Imc2 by 1e-11 of itself at most
+_SMALL_ENTROPY = 1e-3  # the same error then changes Imc1, a quotient by no less than half of this, by 1e-12 at most
 _LEAST_SYMMETRIC = 16  # levels; for fewer the exact way is as fast
 _TOGETHER = 1 << 20  # cells of matrices that are decomposed in one call
 _SMALL_EIGENVALUE = 1e-4
@@ -57,18 +58,31 @@ class Pairs:
 
 
 def correct_sensitive(features: dict[str, float], described: dict[str, Doubles], pairs: Pairs) -> None:
-    """Recompute Imc2 and ClusterShade in place, if they are ill conditioned.
+    """Recompute Imc1, Imc2 and ClusterShade in place, if they are ill conditioned.
 
     Args:
         features: averages over directions.
         described: the same of each direction (A,).
         pairs: what they describe.
     """
+    if (described["JointEntropy"] < _SMALL_ENTROPY).any():
+        features["Imc1"] = _first_information(pairs.laid_out())
     if not (described["Imc2"] > _SMALL_INFORMATION).all():
         features["Imc2"] = _second_information(pairs.laid_out())
     largest = np.mean(described["ClusterProminence"] ** 0.75)
     if abs(features["ClusterShade"]) < _SMALL_SHADE * largest:
         features["ClusterShade"] = _shade(pairs.laid_out(), pairs.levels.numbers)
+
+
+def _first_information(shares: Doubles) -> float:
+    rows, columns = shares.sum(2, keepdims=True), shares.sum(1, keepdims=True)
+    joint = -1.0 * np.sum(shares * np.log2(shares + EPSILON), (1, 2))
+    crossed = -1.0 * np.sum(shares * np.log2(rows * columns + EPSILON), (1, 2))
+    widest = np.fmax(*(-1.0 * np.sum(side * np.log2(side + EPSILON), (1, 2)) for side in (rows, columns)))
+    found = joint - crossed
+    found[widest != 0] /= widest[widest != 0]
+    found[widest == 0] = 0
+    return float(np.nanmean(found))
 
 
 def _second_information(shares: Doubles) -> float:
