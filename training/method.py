@@ -1,11 +1,29 @@
-"""The self-supervised method on one page: SimSiam in 3D, with a weight per sample, and its collapse alarms.
+"""The self-supervised method on one page: SimSiam in 3D, how imbalance is met (RE, SE), and the collapse alarms.
 
     z_i = g(f(x_i)),  p_i = h(z_i),  D(p, z) = -cos(p, stopgrad(z)),  l(x) = D(p_1, z_2) / 2 + D(p_2, z_1) / 2
 
-f is the encoder, g the projector, h the predictor; x_1 and x_2 are two views of one crop.
+f is the encoder, g the projector, h the predictor; x_1 and x_2 are two views of one crop. A step takes the rows B of a
+batch and descends L = sum_B w_i l(x_i) / sum_B w_i. Plain training draws B in random order (`sampling.draw_plain`) and
+has w_i = 1. After a plain warm-up, and again every few epochs, k-means groups the embeddings f(x) of all cases
+(`clusters.find_clusters`); n_c is the size of cluster c among N, p_c = n_c / N. From then on
+
+    RE  re-weighting: w_i grows as p_c(i) falls, 1 / (p_c(i) + constant) in its first variant, of mean one in each batch
+        and clipped (`reweighting.sample_weights`, `normalise_weights`); B is drawn as in plain training
+    SE  selection: B holds every cluster alike, the least used cases of each first (`sampling.draw_epoch`); w_i = 1
+
+In expectation over batches the weights 1 / p_c(i), unclipped, and clusters drawn evenly descend the same gradient,
+
+    sum_i (1 / N) (1 / p_c(i)) l_i / k  =  sum_c (1 / k) (1 / n_c) sum_(i in c) l_i        (k clusters)
+
+but only SE changes the cases over which the heads' batch normalisation takes its statistics. Both at once would correct
+twice: each then takes half of the exponent (alpha = 1/2).
+
+The two strategies are those of arXiv 2103.04167, whose formulas are not at hand: clusters as the groups, the variants,
+the clip and the warm-up are choices of ours, to be compared by ablation.
 
 References:
     Chen and He, arXiv 2011.10566, Sec. 3, Eq. 1-4; Sec. 4.4 for the batch normalisation of g and h.
+    Li et al., arXiv 2103.04167 (MICCAI 2021): re-weighting and selection against imbalance, in a 3D Siamese network.
 """
 
 import torch
