@@ -96,6 +96,12 @@ class Pretraining(Strict):
     compile: bool = False
     checkpoint_epochs: int = Field(5, ge=1)
 
+    @model_validator(mode="after")
+    def _strength_has_views(self) -> "Pretraining":
+        if self.balance.strategy == "bcl" and self.objective in ("rubik", "genesis"):
+            raise ValueError(f"bcl changes the strength of views, and {self.objective} has none")
+        return self
+
 
 class HeadFitting(Strict):
     """Multinomial logistic regression on standardised features."""

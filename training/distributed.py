@@ -8,12 +8,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn import functional as across
 from torch.nn.functional import batch_norm
 from torch.nn.parallel import DistributedDataParallel
 
@@ -40,7 +39,7 @@ class World:
         """Return the rows of all processes, in order; gradients flow back to the process they came from."""
         if self.size == 1:
             return values
-        return torch.cat(list(across.all_gather(values.contiguous())))  # type: ignore[no-untyped-call]
+        return torch.as_tensor(_Gather.apply(values))  # type: ignore[no-untyped-call]
 
     def agree(self, values: Tensor) -> Tensor:
         """Return the leader's values, whatever this process has; of the same shape and type."""
@@ -82,6 +81,40 @@ def open_world(device: str) -> Iterator[World]:
     finally:
         if started:
             dist.destroy_process_group()
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes. Each of them goes on to the same loss, so gradients are summed on their way back."""
+
+    @staticmethod
+    def forward(_: Any, values: Tensor) -> Tensor:
+        summed = values.clone()
+        dist.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        summed = gradient.clone()
+        dist.all_reduce(summed)
+        return summed
+
+
+class _Gather(torch.autograd.Function):
+    """The rows of all processes in order; a row's gradients, of all losses, return to the process it came from."""
+
+    @staticmethod
+    def forward(context: Any, values: Tensor) -> Tensor:
+        context.count = len(values)
+        parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, values.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        summed = gradient.clone()
+        dist.all_reduce(summed)
+        start = dist.get_rank() * context.count
+        return summed[start : start + context.count]
 
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm3d
@@ -127,7 +160,7 @@ class SharedBatchNorm(nn.Module):
 
 def _sum(values: Tensor) -> Tensor:
     """Return the sum over all processes; gradients are summed on their way back."""
-    return torch.as_tensor(across.all_reduce(values))  # type: ignore[no-untyped-call]
+    return torch.as_tensor(_Sum.apply(values))  # type: ignore[no-untyped-call]
 
 
 def share_statistics(model: nn.Module) -> None:
