@@ -20,14 +20,17 @@ from typing import Any, Final
 import numpy as np
 import pydicom
 from pydicom import uid
+from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
 
-from service.errors import UnreadableImage
+from service.errors import TooLarge, UnreadableImage
+from service.imaging.guard import Limits
 
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)  # its messages quote values
 
-DEFLATED: Final = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1")  # whole data sets; single frames
+DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"  # newer than pydicom's dictionary
+LARGEST_DATASET: Final = 256 * 1024**2  # bytes that a deflated data set may become
 PARSER_ERRORS: Final = (
     ArithmeticError, AttributeError, BytesLengthException, EOFError, InvalidDicomError, LookupError, RuntimeError,
     TypeError, ValueError, sqlite3.Error, struct.error, zlib.error,
@@ -46,11 +49,12 @@ def quietly(failure: str) -> Iterator[None]:
             raise UnreadableImage(failure) from None
 
 
-def parse(content: bytes) -> Any:
-    """Parse one file; a deflated one is refused first, for inflating it has no bound.
+def parse(content: bytes, limits: Limits) -> Any:
+    """Parse one file; a deflated one is inflated here, for pydicom sets no bound to it.
 
     Raises:
-        UnreadableImage: not DICOM, damaged, deflated, or without a transfer syntax.
+        UnreadableImage: not DICOM, damaged, without a transfer syntax, or with one that is not known.
+        TooLarge: deflated, and larger than the limits.
     """
     if content[128:132] != b"DICM":
         raise UnreadableImage("a file of the series is not DICOM (no DICM at byte 128)")
@@ -61,15 +65,38 @@ def parse(content: bytes) -> Any:
         syntax = meta.get("TransferSyntaxUID")
         if not isinstance(syntax, uid.UID):
             raise UnreadableImage("a DICOM file names no transfer syntax, or several")
-        if syntax in DEFLATED:
-            raise UnreadableImage(f"deflated DICOM is not accepted (transfer syntax {public_name(syntax)})")
+        if syntax == DEFLATED_FRAMES:
+            raise UnreadableImage(
+                f"got a DICOM file of transfer syntax Deflated Image Frame Compression ({DEFLATED_FRAMES}), "
+                "which is not accepted"
+            )
+        if syntax == uid.DeflatedExplicitVRLittleEndian:
+            return _inflate(content, start.tell(), meta, min(limits.decoded_bytes, LARGEST_DATASET))
         return pydicom.dcmread(BytesIO(content))
 
 
+def _inflate(content: bytes, start: int, meta: Any, most: int) -> Any:
+    inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content[start:], most + 1)
+    if len(inflated) > most:
+        raise TooLarge(
+            f"a deflated DICOM file becomes more than {most} bytes", limit=most, unit="bytes of a deflated data set"
+        )
+    dataset = read_dataset(BytesIO(inflated), False, True)
+    meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian  # which it is from here on
+    return FileDataset("", dataset, content[:128], FileMetaDataset(meta), False, True)
+
+
 def read_class(dataset: Any) -> Any:
-    """Return the SOP class of a data set, a UID, or None."""
+    """Return the SOP class of a data set, a UID, or None.
+
+    Raises:
+        UnreadableImage: it cannot be read, or there are several.
+    """
     with quietly("a DICOM file is damaged: its SOP class cannot be read"):
-        return dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
+        kind = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
+        if kind is not None and not isinstance(kind, uid.UID):
+            raise ValueError
+    return kind
 
 
 def public_name(identifier: Any) -> str:

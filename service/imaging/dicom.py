@@ -1,4 +1,4 @@
-"""Read a DICOM series of single-frame CT, MR or PET images, from many files or one zip.
+"""Read a DICOM series of CT, MR or PET images, single-frame or enhanced multi-frame, from many files or one zip.
 
 pydicom parses and decodes; it reads from bytes already in memory, and whatever it says about the content is
 neither logged nor repeated, for it may quote patient data.
@@ -12,22 +12,18 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from pydicom import uid
 
-from service.errors import TooLarge, UnreadableImage, UnusableImage
+from service.errors import TooLarge, UnreadableImage
 from service.imaging.archive import read_members
 from service.imaging.case import Image, Voxels
-from service.imaging.dataset import parse, public_name, quietly, read_numbers
-from service.imaging.guard import CHUNK, Format, Limits, check_size, sniff
+from service.imaging.dataset import parse
+from service.imaging.frames import count_frames, read_frames
+from service.imaging.guard import Format, Limits, check_size, sniff
 from service.imaging.orientation import reorient
+from service.imaging.pixels import check_pixels, decode
 from service.imaging.series import Slice, arrange
 
-MODALITIES: Final = {
-    uid.CTImageStorage: "CT",
-    uid.MRImageStorage: "MR",
-    uid.PositronEmissionTomographyImageStorage: "PT",
-}
-SLICE_BYTES: Final = 256 * 1024**2
+SLICE_BYTES: Final = 256 * 1024**2  # of one frame
 
 
 def read_series(paths: Sequence[Path], limits: Limits) -> Image:
@@ -67,19 +63,19 @@ def _read_slices(paths: Sequence[Path], limits: Limits) -> Iterator[Slice]:
     for count, content in enumerate(_contents(paths, limits), start=1):
         if count > limits.files:
             raise _too_large(count, limits.files, "files", count)
-        dataset = parse(content)
-        _check_object(dataset)
-        rows, columns, slice_bytes = _check_pixels(dataset)
-        voxels += rows * columns
-        decoded_bytes += slice_bytes
+        dataset = parse(content, limits)
+        frames = count_frames(dataset)
+        rows, columns, frame_bytes = check_pixels(dataset, frames)
+        voxels += rows * columns * frames
+        decoded_bytes += frame_bytes * frames
         for got, limit, unit in (
-            (slice_bytes, SLICE_BYTES, "bytes in one slice"),
+            (frame_bytes, SLICE_BYTES, "bytes in one slice"),
             (voxels, limits.voxels, "voxels"),
             (decoded_bytes, limits.decoded_bytes, "decoded bytes"),
         ):
             if got > limit:
                 raise _too_large(got, limit, unit, count)
-        yield _slice(dataset, rows, columns)
+        yield from read_frames(dataset, decode(dataset, (frames, rows, columns)))
 
 
 def _too_large(got: int, limit: int, unit: str, count: int) -> TooLarge:
@@ -103,85 +99,6 @@ def _contents(paths: Sequence[Path], limits: Limits) -> Iterator[bytes]:
             yield path.read_bytes()
         else:
             raise UnreadableImage(f"got a {kind.value} file among {len(paths)}; several files must all be DICOM")
-
-
-def _check_object(dataset: Any) -> None:
-    """Refuse everything but single-frame CT, MR and PET images, by name."""
-    with quietly("a DICOM file is damaged: its SOP class cannot be read"):
-        kind = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
-        frames = int(dataset.get("NumberOfFrames") or 1)
-        if kind not in MODALITIES:
-            raise UnreadableImage(
-                f"got a DICOM object of class {public_name(kind)}; accepted are single-frame CT, MR and PET images"
-            )
-        if frames != 1:
-            raise UnreadableImage(f"got a multi-frame DICOM image of {frames} frames; accepted are single-frame ones")
-        if "PixelData" not in dataset:
-            raise UnreadableImage("a DICOM image has no pixel data")
-
-
-def _check_pixels(dataset: Any) -> tuple[int, int, int]:
-    """Return rows, columns and decoded bytes, checked before anything is decoded."""
-    with quietly("a DICOM file is damaged: its image pixel module cannot be read"):
-        rows, columns = int(dataset.Rows), int(dataset.Columns)
-        allocated, stored, high = int(dataset.BitsAllocated), int(dataset.BitsStored), int(dataset.HighBit)
-        samples, grey = int(dataset.SamplesPerPixel), str(dataset.PhotometricInterpretation)
-        signed, held = int(dataset.PixelRepresentation), len(dataset.PixelData)
-    if samples != 1:
-        raise UnusableImage(f"got {samples} samples per pixel (colour), expected one")
-    if grey == "MONOCHROME1":
-        raise UnusableImage("got an inverted grey scale (MONOCHROME1), expected MONOCHROME2")
-    if grey != "MONOCHROME2":
-        raise UnusableImage("got colour or a palette, expected the photometric interpretation MONOCHROME2")
-    if "ModalityLUTSequence" in dataset:
-        raise UnusableImage("pixel values go through a modality LUT table; a slope and an intercept are accepted")
-    good_bits = allocated in (8, 16, 32) and 0 < stored <= allocated and high == stored - 1 and signed in (0, 1)
-    if not good_bits or rows < 1 or columns < 1:
-        raise UnreadableImage(
-            f"got {rows} x {columns} pixels with {stored} of {allocated} bits stored, high bit {high}: not a grey image"
-        )
-    needed = rows * columns * allocated // 8
-    if held > 2 * needed + CHUNK:
-        raise UnreadableImage(f"a slice holds {held} bytes of pixel data, {rows} x {columns} pixels need {needed}")
-    return rows, columns, needed
-
-
-def _slice(dataset: Any, rows: int, columns: int) -> Slice:
-    orientation = read_numbers(dataset, "ImageOrientationPatient", 6)
-    spacing = read_numbers(dataset, "PixelSpacing", 2)
-    slope = read_numbers(dataset, "RescaleSlope", 1)[0] if "RescaleSlope" in dataset else 1.0
-    intercept = read_numbers(dataset, "RescaleIntercept", 1)[0] if "RescaleIntercept" in dataset else 0.0
-    if slope == 0:
-        raise UnusableImage("RescaleSlope is 0: every pixel would have one value")
-    with quietly("a DICOM file is damaged: its identifiers cannot be read"):
-        series, frame = str(dataset.SeriesInstanceUID), str(dataset.get("FrameOfReferenceUID") or "")
-        modality = MODALITIES[dataset.SOPClassUID]
-        lossy = dataset.get("LossyImageCompression") == "01"
-        thickness = float(dataset.SliceThickness) if dataset.get("SliceThickness") else None
-    return Slice(
-        series,
-        modality,
-        _decode(dataset, rows, columns),
-        read_numbers(dataset, "ImagePositionPatient", 3),
-        orientation[:3],
-        orientation[3:],
-        (float(spacing[0]), float(spacing[1])),
-        thickness,
-        float(slope),
-        float(intercept),
-        "PixelPaddingValue" in dataset,
-        lossy,
-        frame,
-    )
-
-
-def _decode(dataset: Any, rows: int, columns: int) -> Voxels:
-    syntax = dataset.file_meta.TransferSyntaxUID
-    with quietly(f"the pixel data cannot be decoded (transfer syntax {public_name(syntax)})"):
-        pixels: Voxels = dataset.pixel_array
-    if pixels.shape != (rows, columns) or pixels.dtype.kind not in "iu":
-        raise UnreadableImage(f"the pixel data decode to {list(pixels.shape)} pixels, expected {rows} x {columns}")
-    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
 def _stack(ordered: Sequence[Slice]) -> Voxels:

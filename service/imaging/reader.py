@@ -27,7 +27,7 @@ class CaseFiles:
     """The files of one case.
 
     Attributes:
-        images: by channel; several files, or one zip, are a DICOM series.
+        images: by channel; several files, one zip, or one multi-frame file are a DICOM series.
         mask: one label image, DICOM SEG or RTSTRUCT.
     """
 
@@ -95,7 +95,7 @@ def _read_dicom_masks(
     size, most = path.stat().st_size, min(limits.decoded_bytes, MASK_BYTES)
     if size > most:
         raise TooLarge(f"the DICOM mask has {size} bytes, at most {most} are accepted", got=size, limit=most)
-    dataset = parse(path.read_bytes())
+    dataset = parse(path.read_bytes(), limits)
     kind = read_class(dataset)
     if kind == RTStructureSetStorage:
         return read_structures(dataset, image, roi, limits)

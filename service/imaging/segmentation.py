@@ -23,6 +23,7 @@ from service.imaging.geometry import MATCH_TOLERANCE, Geometry
 from service.imaging.guard import Limits, check_size
 from service.imaging.itk_bridge import RAS_TO_LPS
 from service.imaging.labels import resample_nearest
+from service.imaging.pixels import check_encoded_size
 from service.imaging.regions import check_frame, check_masks_size, choose_regions, printable, tell_apart, to_mask
 
 logging.getLogger("highdicom").setLevel(logging.CRITICAL + 1)  # its messages quote values
@@ -101,6 +102,7 @@ def _open(dataset: Any, limits: Limits) -> tuple[Any, str]:
         )
     check_size((columns, rows, frames), 1, Limits(limits.decoded_bytes, limits.decoded_bytes, limits.files))
     with quietly("the SEG is damaged: its frames and segments cannot be told"):
+        check_encoded_size(dataset, (frames, rows, columns))
         return Segmentation.from_dataset(dataset, copy=False), kind
 
 

@@ -149,13 +149,35 @@ def test_undecodable_transfer_syntax_is_named(tmp_path):
         read_series(paths, LIMITS)
 
 
-def test_deflated_dicom_is_refused_before_it_is_inflated(tmp_path):
+def deflated(paths):
+    for path in paths:
+        dataset = pydicom.dcmread(path)
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+        dataset.save_as(path)
+    return paths
+
+
+def test_deflated_dicom_is_read(tmp_path):
+    image = build_image()
+    read = read_series(deflated(write_dicom_series(tmp_path / "s", image)), LIMITS)
+    assert np.array_equal(read.voxels, image.voxels)
+    assert read.geometry.matches(image.geometry)
+
+
+def test_deflated_dicom_is_inflated_no_further_than_the_limit(tmp_path):
+    paths = deflated(edited(tmp_path / "s", PixelData=bytes(10**7)))
+    assert paths[0].stat().st_size < 20_000
+    with pytest.raises(TooLarge, match="a deflated DICOM file becomes more than 1000000 bytes"):
+        read_series(paths, Limits(10**6, 10**7, 100))
+
+
+def test_deflated_frames_are_refused_by_name(tmp_path):
     paths = write_dicom_series(tmp_path / "s", build_image())
-    dataset = pydicom.dcmread(paths[0])
-    dataset.PixelData = bytes(len(dataset.PixelData))
-    dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
-    dataset.save_as(paths[0])
-    with pytest.raises(UnreadableImage, match="deflated DICOM is not accepted"):
+    plain, newer = b"UI\x14\x001.2.840.10008.1.2.1\0", b"UI\x16\x001.2.840.10008.1.2.8.1\0"
+    content = paths[0].read_bytes()
+    assert content.count(plain) == 1
+    paths[0].write_bytes(content.replace(plain, newer))
+    with pytest.raises(UnreadableImage, match="Deflated Image Frame Compression"):
         read_series(paths, LIMITS)
 
 
@@ -239,10 +261,10 @@ def test_single_slice_takes_its_thickness_as_spacing_or_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("values", "error", "words"),
     [
-        ({"SOPClassUID": EnhancedCTImageStorage}, UnreadableImage, "Enhanced CT Image Storage"),
+        ({"SOPClassUID": EnhancedCTImageStorage}, UnreadableImage, "of 1 frames says of 0 where they lie"),
         ({"SOPClassUID": SegmentationStorage}, UnreadableImage, "Segmentation Storage"),
         ({"SOPClassUID": "1.2.3.4.5"}, UnreadableImage, "class unknown to the standard"),
-        ({"NumberOfFrames": 3}, UnreadableImage, "multi-frame DICOM image of 3 frames"),
+        ({"NumberOfFrames": 3}, UnreadableImage, "of 3 frames, whose class has one"),
         ({"SamplesPerPixel": 3}, UnusableImage, "3 samples per pixel"),
         ({"PhotometricInterpretation": "MONOCHROME1"}, UnusableImage, "inverted grey scale"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, UnusableImage, "palette"),
