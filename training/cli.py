@@ -8,6 +8,7 @@ import typer
 
 from training.bundle import make_bundle
 from training.config import ConfigError, read_config
+from training.pretrain_command import export, pretrain
 from training.readers.command import check
 from training.release_command import phantoms, release
 
@@ -20,6 +21,8 @@ def _commands() -> None:
 
 
 app.command()(check)
+app.command()(pretrain)
+app.command()(export)
 app.command()(release)
 app.command()(phantoms)
 
