@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import affine_grid, avg_pool3d, grid_sample, pad
 
+from training.resampling import resample
 from training.views import ViewParams, ViewRanges, apply_view, draw_view_params, neutral_view_params
 
 STRONG = ViewRanges(cutout=0.5)
@@ -107,3 +109,52 @@ def test_the_cut_out_box_is_erased_and_nothing_else():
     untouched = torch.ones(10, 10, 10, dtype=torch.bool)
     untouched[2:5, 0:3, 5:10] = False
     assert torch.allclose(view[:, 0][:, untouched], given[:, 0][:, untouched], atol=1e-5)
+
+
+def test_the_compiled_map_is_that_of_grid_sample():
+    given = torch.rand(5, 2, 8, 10, 12, generator=torch.Generator().manual_seed(1))
+    maps = torch.randn(5, 3, 4, generator=torch.Generator().manual_seed(2)) * 0.6
+    reversed_axes = torch.cat([maps[:, :, :3].flip(1, 2), maps[:, :, 3:].flip(1)], dim=2)
+    grid = affine_grid(reversed_axes, list(given.shape), align_corners=False)
+    expected = grid_sample(given, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    assert torch.allclose(resample(given, maps), expected, atol=1e-4)
+
+
+def test_smoothing_in_full_is_the_mean_of_27_voxels():
+    given = crops()
+    smoothed = apply_view(given, changed(neutral_view_params(3), smoothings=torch.ones(3)), 1)[:, :1]
+    assert torch.allclose(smoothed, avg_pool3d(pad(given[:, :1], (1,) * 6, mode="replicate"), 3, stride=1), atol=1e-5)
+
+
+def test_noise_has_the_standard_deviation_that_was_drawn():
+    given = torch.zeros(2, 1, 24, 24, 24)
+    params = changed(neutral_view_params(2), noises=torch.tensor([0.05, 0.1]))
+    assert apply_view(given, params, 1).std(dim=(1, 2, 3, 4)).tolist() == pytest.approx([0.05, 0.1], rel=0.03)
+
+
+def test_crops_viewed_apart_are_the_same_as_together():
+    given, params = crops(count=6), draw_view_params(np.random.default_rng(5), 6, STRONG)
+    together = apply_view(given, params, 1)
+    apart = [apply_view(given[first:last], params.part(first, last), 1) for first, last in ((0, 1), (1, 4), (4, 6))]
+    assert torch.equal(torch.cat(apart), together)
+    assert torch.equal(apply_view(given[2:3], params.part(1, 4).part(1, 2), 1), together[2:3])
+
+
+def test_without_strength_only_flips_and_rotations_are_left():
+    strengths = np.array([0.0, 1.0])
+    weak, full = (draw_view_params(np.random.default_rng(5), 2, STRONG, each) for each in (strengths, None))
+    for name in ("shifts", "brightnesses", "noises", "smoothings"):
+        values = getattr(weak, name)
+        assert bool((values[0] == 0).all()), name
+        assert torch.equal(values[1], getattr(full, name)[1]), name
+    assert float(weak.scales[0]) == float(weak.contrasts[0]) == 1.0
+    assert torch.equal(weak.cutouts[0, :, 0], weak.cutouts[0, :, 1])
+    assert torch.equal(weak.rotations, full.rotations)
+    assert torch.equal(weak.flips, full.flips)
+
+
+def test_views_leave_the_crops_as_they_were():
+    given = crops()
+    before = given.clone()
+    apply_view(given, draw_view_params(np.random.default_rng(5), 3, STRONG), 1)
+    assert torch.equal(given, before)
