@@ -1,5 +1,6 @@
 """Release a bundle on real cases: arrays, pretraining, export, a head for every target, the card."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from service.radiomics_settings import PRESETS
 from training.arrays import CaseArrays, Recipe, build_arrays
 from training.bundle import CARD, ENCODER, RADIOMICS, file_part, provenance, replace_folder
 from training.cases import CaseIndex, Finding
-from training.config import ConfigError
+from training.config import ConfigError, Experiment
 from training.export import ExportError, export_encoder
 from training.fit_heads import (
     fit_classifier,
@@ -128,7 +129,7 @@ def release(config: ReleaseConfig, data: Path, out: Path, cache: Path, processes
     return ModelBundle.load(out, device="cpu")
 
 
-def gather(config: ReleaseConfig, data: Path, cache: Path, processes: int) -> tuple[CaseArrays, list[Finding]]:
+def gather(config: Experiment, data: Path, cache: Path, processes: int) -> tuple[CaseArrays, list[Finding]]:
     """Read every source and compute its crops and radiomics: all usable cases, and what the others lack."""
     recipe = Recipe(tuple(config.channels), config.preprocessing, config.radiomics)
     parts, findings = [], []
@@ -198,9 +199,11 @@ def labelled(target: Target, arrays: CaseArrays, config: ReleaseConfig) -> tuple
     labels = np.array([target.classes.index(name) for name in column[rows]], np.intp)
     for number, name in enumerate(target.classes):
         patients = len(np.unique(arrays.patient_ids[rows][labels == number]))
-        if patients < config.heads.folds:
+        folds = config.heads.folds
+        if patients - math.ceil(patients / folds) < folds:
             raise ConfigError(
-                f"target {target.name}: {patients} patients of class {name}, {config.heads.folds} folds need as many"
+                f"target {target.name}: {patients} patients of class {name} are too few for {folds} folds within "
+                f"{folds} folds"
             )
     return rows, labels
 
