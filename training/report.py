@@ -18,7 +18,7 @@ from training.metrics import Score
 from training.report_text import write_markdown
 from training.representation import Representation
 from training.study import ALL, REFERENCES, Bench
-from training.study_heads import MAJORITY, Column
+from training.study_heads import MAJORITY, OWN, Column
 from training.study_results import EVERYWHERE, Difference, Line, Results, choose, main_metrics
 
 MAIN_HEAD = HEAD_KINDS[0].name
@@ -52,7 +52,7 @@ def write_report(bench: Bench, out: Path) -> Results:
     differences = [
         results.difference(line, other, metric)
         for line, other in results.pairs()
-        if line.column.head == MAIN_HEAD
+        if line.column.head in (MAIN_HEAD, OWN)
         for metric in main_metrics(results.target(line.column.target))
     ]
     _write_csv(out / DIFFERENCES, map(_difference_row, differences))
@@ -112,7 +112,7 @@ def _examples(lines: Sequence[Line]) -> list[Line]:
 
 def _is_main(line: Line, target: str) -> bool:
     column = line.column
-    return line.cohort == ALL and column.target == target and column.share == 1.0 and column.head in (MAIN_HEAD, "own")
+    return line.cohort == ALL and column.target == target and column.share == 1.0 and column.head in (MAIN_HEAD, OWN)
 
 
 def _score_rows(results: Results) -> Iterator[dict[str, Any]]:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.config import ConfigError
 from training.encoder import Encoder
 from training.metrics import Matrix
 from training.pretrain import Run, embed, pretrain, untrained_encoder
 from training.study_cases import Rows, StudyCases
 from training.study_config import MethodName, StudyConfig
-from training.study_heads import OWN, Column
+from training.study_heads import OWN, Column, Split, labelled
+from training.supervised import fit_supervised
 
 REVISION = 1  # raise it when the same configuration no longer gives the same embeddings
 
@@ -25,7 +25,7 @@ class Representation:
     """Embeddings [N, d] of all cases, trained on `rows`.
 
     `clusters` are the last ones of the training rows, -1 elsewhere and where the method has none: [N]. `epochs` is
-    the training's record. `own` holds a supervised network's probabilities [N, C] by target.
+    the training's record. `own` holds a supervised network's probabilities [N, C] by `Column.key`.
     """
 
     embeddings: Matrix
@@ -33,17 +33,18 @@ class Representation:
     epochs: list[dict[str, Any]]
     own: Mapping[str, Matrix] = field(default_factory=dict)
 
-    def own_predictions(self, found: Mapping[str, NDArray[Any]], config: StudyConfig) -> dict[str, NDArray[Any]]:
-        """Return the columns of what the network itself predicts for the cases that `found` is of."""
-        return {
-            Column(target.name, 1.0, OWN, "deep").key: self.own[target.name][found[f"rows|{target.name}"]]
-            for target in config.study.targets
-            if target.name in self.own
-        }
+    def own_predictions(self, cases: StudyCases, split: Split, config: StudyConfig) -> dict[str, NDArray[Any]]:
+        """Return what the network itself predicts for the test fold, as `predict_blocks` returns it."""
+        found: dict[str, NDArray[Any]] = {}
+        for target in config.study.targets:
+            found[f"rows|{target.name}"] = split.test[cases.labels_of(target)[split.test] >= 0]
+        for key, probabilities in self.own.items():
+            found[key] = probabilities[found[f"rows|{Column.parse(key).target}"]].astype(np.float32)
+        return found
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return everything as arrays for a file."""
-        own = {f"own|{name}": values.astype(np.float32) for name, values in self.own.items()}
+        own = {f"own:{name}": values.astype(np.float32) for name, values in self.own.items()}
         arrays: dict[str, NDArray[Any]] = dict(own)
         arrays["embeddings"], arrays["clusters"] = self.embeddings.astype(np.float32), self.clusters
         arrays["epochs"] = np.array(json.dumps(self.epochs))
@@ -52,7 +53,7 @@ class Representation:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "Representation":
         """Return what `arrays` has made."""
-        own = {key[4:]: values.astype(np.float64) for key, values in arrays.items() if key.startswith("own|")}
+        own = {key[4:]: values.astype(np.float64) for key, values in arrays.items() if key.startswith("own:")}
         epochs = json.loads(str(arrays["epochs"]))
         return cls(arrays["embeddings"].astype(np.float64), arrays["clusters"], epochs, own)
 
@@ -71,7 +72,7 @@ def learn(
         warm_up: file of the plain warm-up; taken where it is there, written where it is not.
     """
     if method == "supervised":
-        raise ConfigError("the supervised network is trained per target, which studies cannot do yet")
+        return _learn_supervised(config, cases, rows, seed)
     crops = np.ascontiguousarray(cases.arrays.crops[rows])
     settings = config.pretraining_of(method)
     channels = len(config.image_channels)
@@ -88,6 +89,30 @@ def learn(
     return Representation(
         _embed_all(pretrained.encoder, cases), clusters, [asdict(epoch) for epoch in pretrained.epochs]
     )
+
+
+def _learn_supervised(config: StudyConfig, cases: StudyCases, rows: Rows, seed: int) -> Representation:
+    """Train a network per target and share of the labels; the embeddings are those of the first one."""
+    own: dict[str, Matrix] = {}
+    embeddings, epochs = np.empty((0, 0)), list[dict[str, Any]]()
+    settings, run = config.pretraining_of("supervised"), Run(threads=1, device="cpu", progress=False)
+    for target in config.study.targets:
+        for share in config.study.label_shares:
+            train = labelled(cases, target, Split(seed, rows, rows[:0]), share)
+            network = fit_supervised(
+                np.ascontiguousarray(cases.arrays.crops[train]),
+                cases.labels_of(target)[train],
+                config.encoder,
+                settings,
+                seed,
+                run=run,
+                image_channels=len(config.image_channels),
+            )
+            own[Column(target.name, share, OWN, "deep").key] = network.probabilities(cases.arrays.crops)
+            if not epochs:
+                embeddings = _embed_all(network.encoder, cases)
+                epochs = [asdict(epoch) for epoch in network.epochs]
+    return Representation(embeddings, np.full(len(cases.arrays), -1), epochs, own)
 
 
 def _embed_all(encoder: Encoder, cases: StudyCases) -> Matrix:

@@ -99,7 +99,8 @@ class Bench:
             "pretraining": settings.model_dump(),
         }
         if method == "supervised" or settings.balance.grouping == "labels":
-            document["targets"] = [target.model_dump() for target in self.config.study.targets]
+            document["targets"] = [[target.name, target.classes] for target in self.config.study.targets]
+            document["shares"] = self.config.study.label_shares if method == "supervised" else []
         return _digest(document)
 
     def warm_up_key(self, method: MethodName, seed: int, fold: int | None, cohort: str) -> str:
@@ -225,10 +226,12 @@ def _predict_missing(bench: Bench, unit: Unit, source: str, missing: list[tuple[
             write_arrays(path, predict_references(bench.cases, split, bench.config))
             continue
         representation = represent(bench, source, unit.seed, None if whole else fold, unit.cohort)
+        if representation.own:
+            write_arrays(path, representation.own_predictions(bench.cases, split, bench.config))
+            continue
         fused = np.concatenate([bench.cases.arrays.radiomics, representation.embeddings], axis=1)
         blocks = {"deep": representation.embeddings, "fused": fused}
-        found = predict_blocks(blocks, bench.cases, split, bench.config)
-        write_arrays(path, found | representation.own_predictions(found, bench.config))
+        write_arrays(path, predict_blocks(blocks, bench.cases, split, bench.config))
 
 
 def _digest(document: Any) -> str:

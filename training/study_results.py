@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from training.fit_heads import HEAD_KINDS
 from training.metrics import Labels, Matrix, Metric, Predictions, Score, choose_metrics, interval, patient_weights
 from training.study import ALL, REFERENCES, TRANSDUCTIVE, Bench, Unit, plan_units
 from training.study_cases import Rows
 from training.study_config import Target
-from training.study_heads import MAJORITY, Column
+from training.study_heads import MAJORITY, OWN, Column
 
 EVERYWHERE = ""  # in place of a site: cases of all sites
 CONTROLS = {"re-a": "shuffled-re", "se-a": "shuffled-se", "re+se": "shuffled-se"}
@@ -150,6 +151,11 @@ class Results:
 
     def _opponents(self, line: Line) -> Iterator[Line]:
         column, cohort = line.column, line.cohort
+        if column.head == OWN:
+            usual = HEAD_KINDS[0].name
+            yield Line(cohort, Column(column.target, column.share, usual, "deep"), "plain")
+            yield Line(cohort, Column(column.target, column.share, usual, "radiomics"), REFERENCES)
+            return
         if line.source != "plain":
             yield Line(cohort, column, "plain")
         if line.source in CONTROLS:
