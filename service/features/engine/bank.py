@@ -108,7 +108,8 @@ def _run(tasks: list[_Task], threads: int) -> dict[int, Features]:
         found: list[_Found] = [task() for task in tasks]
     else:
         with ThreadPoolExecutor(min(threads, len(tasks))) as pool:
-            found = [future.result() for future in [pool.submit(task) for task in tasks]]
+            futures = [pool.submit(task) for task in reversed(tasks)]  # the longest come last: begin with them
+            found = [future.result() for future in reversed(futures)]
     for index, features in (part for parts in found for part in parts):
         described[index] |= features
     return described
