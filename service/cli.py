@@ -105,12 +105,15 @@ def extract(  # noqa: PLR0917  # one parameter per option
             show_default=False,
         ),
     ],
-    mask: Annotated[Path, typer.Argument(metavar="MASK", help="The label image of the region.", show_default=False)],
+    mask: Annotated[
+        Path,
+        typer.Argument(metavar="MASK", help="The region: a label image, DICOM SEG or RTSTRUCT.", show_default=False),
+    ],
     model: Annotated[str | None, typer.Option(help="Model, as NAME or NAME@VERSION.")] = None,
     radiomics: Annotated[
         str | None, typer.Option(help="Preset (original, full, ibsi) or PyRadiomics parameter file.")
     ] = None,
-    roi: Annotated[str | None, typer.Option(help="Which label, where the mask holds several; `all` for each.")] = None,
+    roi: Annotated[str | None, typer.Option(help="Which label, segment or ROI of several; `all` for each.")] = None,
     case_id: Annotated[str | None, typer.Option(help="Your pseudonym for the case.")] = None,
     resample_mask: Annotated[bool, typer.Option("--resample-mask", help="Take a mask on another grid.")] = False,
     stored_axes: Annotated[

@@ -98,13 +98,14 @@ _FORM: Extra = {
     "additionalProperties": False,
     "properties": {
         "image": {
-            "description": "One file (NIfTI .nii or .nii.gz, NRRD, MHA), or a DICOM series as one part per file or as "
-            "one .zip.",
+            "description": "One file (NIfTI .nii or .nii.gz, NRRD, MHA, enhanced multi-frame DICOM), or a DICOM series "
+            "as one part per file or as one .zip.",
             "type": "array",
             "items": {"type": "string", "format": "binary"},
         },
         "mask": {
-            "description": "A label image (NIfTI, NRRD, MHA) on the image's grid.",
+            "description": "A label image (NIfTI, NRRD, MHA) on the image's grid, a DICOM SEG, or an RTSTRUCT with "
+            "closed planar contours.",
             "type": "string",
             "format": "binary",
         },
@@ -115,7 +116,8 @@ _FORM: Extra = {
         },
         "roi": _TEXT
         | {
-            "description": "Label value; needed where the mask holds several; `all` gives one result per region.",
+            "description": "Label value, or segment label or ROI name, or its number; needed where the mask holds "
+            "several; `all` gives one result per region.",
             "maxLength": 128,
             "examples": ["1", "all"],
         },

@@ -85,13 +85,15 @@ def _open(dataset: Any, limits: Limits) -> tuple[Any, str]:
     with quietly("the SEG is damaged: its image pixel module cannot be read"):
         frames, rows, columns = int(dataset.get("NumberOfFrames") or 1), int(dataset.Rows), int(dataset.Columns)
         kind = str(dataset.get("SegmentationType"))
-        syntax = dataset.file_meta.TransferSyntaxUID
         tiled = "TotalPixelMatrixRows" in dataset
     if tiled:
         raise UnusableImage("got a tiled segmentation (microscopy), expected one of a volume")
     if kind not in TYPES:
         raise UnreadableImage(f"got a SEG of an unknown type, expected {', '.join(TYPES)}")
-    if not syntax.is_little_endian:
+    syntax = dataset.file_meta.TransferSyntaxUID
+    with quietly("got a SEG of a transfer syntax unknown to the standard"):
+        little_endian = syntax.is_little_endian
+    if not little_endian:
         raise UnreadableImage(f"got a SEG of transfer syntax {public_name(syntax)}, which is not accepted")
     if frames > MOST_FRAMES:
         raise TooLarge(

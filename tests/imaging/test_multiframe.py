@@ -33,7 +33,9 @@ def sequence(**values):
     return [item]
 
 
-def write_enhanced(folder, image, *, kind=EnhancedCTImageStorage, order=None, shared=True, slopes=None, change=None):
+def write_enhanced(
+    folder, image, *, kind=EnhancedCTImageStorage, order=None, shared=True, slopes=None, change=None, frame=None
+):
     """One multi-frame file of the planes along K, stored in any order, with what does not differ shared or repeated."""
     series = write_dicom_series(folder, image)
     sources = [pydicom.dcmread(path) for path in series]
@@ -59,6 +61,8 @@ def write_enhanced(folder, image, *, kind=EnhancedCTImageStorage, order=None, sh
     moved = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")
     for keyword in (*moved, "RescaleSlope", "RescaleIntercept"):
         delattr(dataset, keyword)
+    if frame:
+        dataset.FrameOfReferenceUID = frame
     if change:
         change(dataset)
     path = folder / "enhanced"
