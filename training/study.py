@@ -99,8 +99,9 @@ class Bench:
             "pretraining": settings.model_dump(),
         }
         if method == "supervised" or settings.balance.grouping == "labels":
-            document["targets"] = [[target.name, target.classes] for target in self.config.study.targets]
-            document["shares"] = self.config.study.label_shares if method == "supervised" else []
+            document["targets"] = [target.model_dump() for target in self.config.study.targets]
+        if method == "supervised":
+            document["shares"] = self.config.study.label_shares
         return _digest(document)
 
     def warm_up_key(self, method: MethodName, seed: int, fold: int | None, cohort: str) -> str:
