@@ -48,7 +48,7 @@ def files(tmp_path_factory):
 
 
 @pytest.mark.parametrize("form", ["rtstruct", "binary", "fractional", "multiframe"])
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes, st.floats(0, 1))
 def test_mutated_dicom_objects_are_read_or_refused(tmp_path, files, form, change, kept):
     (series, contours), contents = files
