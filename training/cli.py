@@ -8,6 +8,7 @@ import typer
 
 from training.bundle import make_bundle
 from training.config import ConfigError, read_config
+from training.evaluation import evaluate
 from training.pretrain_command import export, pretrain
 from training.readers.command import check
 from training.release_command import phantoms, release
@@ -23,6 +24,7 @@ def _commands() -> None:
 app.command()(check)
 app.command()(pretrain)
 app.command()(export)
+app.command()(evaluate)
 app.command()(release)
 app.command()(phantoms)
 
