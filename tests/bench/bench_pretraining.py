@@ -46,7 +46,7 @@ def main() -> None:
     for name, step in steps.items():
         step(ready)
         next(make_views(training, arguments, 1))
-        print(f"{name}: {count_flops(step, ready) / 1e9:.1f} GFLOP a step", flush=True)
+        print(f"{name}: {count_flops(step, ready) / 1e9:.3g} GFLOP a step", flush=True)
     for number in range(arguments.rounds):
         for name, step in steps.items():
             results[name]["step"].append(time_steps(step, (ready for _ in range(arguments.steps)), arguments))
