@@ -18,6 +18,7 @@ from training.folds import assign_folds
 from training.metrics import Labels, Matrix
 
 DIGITS = 9  # of the numbers in a head's document
+LEAST_SPREAD = 1e-9  # of a feature, relative to its size: less is rounding
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,14 @@ def usable_features(x: Matrix) -> NDArray[np.bool_]:
     """Return which columns are finite in every case and vary: (F,)."""
     finite = np.isfinite(x).all(axis=0)
     centred = np.where(finite, x, 0.0)
-    return np.asarray(finite & (centred.std(axis=0) > 1e-9 * (1.0 + np.abs(centred).max(axis=0))))
+    return np.asarray(finite & (centred.std(axis=0) > LEAST_SPREAD * (1.0 + np.abs(centred).max(axis=0))))
 
 
 def fit_standardiser(x: Matrix) -> Standardiser:
     """Return mean and standard deviation per feature; one that does not vary here keeps a scale of 1."""
-    scale = x.std(axis=0)
-    return Standardiser(x.mean(axis=0), np.where(scale > 0, scale, 1.0))
+    mean, scale = x.mean(axis=0), x.std(axis=0)
+    varies = scale > LEAST_SPREAD * (1.0 + np.abs(x).max(axis=0))  # what rounding leaves of a constant is no spread
+    return Standardiser(mean, np.where(varies, scale, 1.0))
 
 
 def fit_classifier(

@@ -11,6 +11,7 @@ from training.fit_heads import (
     balanced_cross_entropy,
     fit_classifier,
     fit_novelty,
+    fit_standardiser,
     fit_temperature,
     make_document,
     novelty_threshold,
@@ -148,3 +149,13 @@ def test_comparison_ranks_meaning_above_noise_and_noise_with_the_majority():
     assert by_name["noise", "fresh"].balanced_accuracy.value == pytest.approx(1 / 3, abs=0.1)
     assert by_name["majority class", "fresh"].balanced_accuracy.value == pytest.approx(1 / 3)
     assert by_name["majority class", "fresh"].macro_auc.value == pytest.approx(0.5)
+
+
+def test_feature_constant_but_for_rounding_is_not_blown_up_by_standardising():
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(30, 2))
+    x[:, 1] = 0.1 * 3 + np.where(np.arange(30) % 2, 0.0, 1e-16)
+    standardise = fit_standardiser(x)
+    assert standardise.scale[1] == 1.0
+    assert np.abs(standardise(x)[:, 1]).max() < 1e-12
+    assert fit_novelty(x, 0.99).scores(x + [[0.0, 1e-12]]).max() < 50
