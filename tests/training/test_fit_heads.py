@@ -158,4 +158,4 @@ def test_feature_constant_but_for_rounding_is_not_blown_up_by_standardising():
     standardise = fit_standardiser(x)
     assert standardise.scale[1] == 1.0
     assert np.abs(standardise(x)[:, 1]).max() < 1e-12
-    assert fit_novelty(x, 0.99).scores(x + [[0.0, 1e-12]]).max() < 50
+    assert fit_novelty(x, 0.99).scores(x + np.array([0.0, 1e-12])).max() < 50
