@@ -18,6 +18,7 @@ from training.folds import assign_folds
 from training.metrics import Labels, Matrix
 
 DIGITS = 9  # of the numbers in a head's document
+LONE_SHARE = 0.99  # of a feature's squared deviations from its median that one case may hold
 LEAST_SPREAD = 1e-9  # of a feature, relative to its size: less is rounding
 
 
@@ -79,10 +80,16 @@ class NoveltySpace:
 
 
 def usable_features(x: Matrix) -> NDArray[np.bool_]:
-    """Return which columns are finite in every case and vary: (F,)."""
+    """Return which columns are finite in every case, and that more than one case moves: (F,).
+
+    A column that one case alone moves, such as a coarseness of 1e6 where a region is flat, would make every
+    fold without that case blind to how large the feature can be.
+    """
     finite = np.isfinite(x).all(axis=0)
-    centred = np.where(finite, x, 0.0)
-    return np.asarray(finite & (centred.std(axis=0) > LEAST_SPREAD * (1.0 + np.abs(centred).max(axis=0))))
+    kept = np.where(finite, x, 0.0)
+    squares = (kept - np.median(kept, axis=0)) ** 2
+    varies = kept.std(axis=0) > LEAST_SPREAD * (1.0 + np.abs(kept).max(axis=0))
+    return np.asarray(finite & varies & (squares.max(axis=0) < LONE_SHARE * squares.sum(axis=0)))
 
 
 def fit_standardiser(x: Matrix) -> Standardiser:

@@ -159,3 +159,10 @@ def test_feature_constant_but_for_rounding_is_not_blown_up_by_standardising():
     assert standardise.scale[1] == 1.0
     assert np.abs(standardise(x)[:, 1]).max() < 1e-12
     assert fit_novelty(x, 0.99).scores(x + np.array([0.0, 1e-12])).max() < 50
+
+
+def test_feature_that_one_case_alone_moves_is_not_used():
+    x = np.random.default_rng(6).normal(size=(24, 3))
+    x[7, 1] = 1e6
+    x[:, 2] = x[:, 2] > 0  # two values, many cases of each
+    assert usable_features(x).tolist() == [True, False, True]
