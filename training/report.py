@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.metrics import normalized_mutual_info_score
 from tqdm import tqdm
 
@@ -151,7 +152,7 @@ def _agreements(results: Results) -> Iterator[Agreement]:
             found = Representation.from_arrays(dict(stored))
         clustered = found.clusters >= 0
         agreement = {
-            name: float(normalized_mutual_info_score(values[both], found.clusters[both]))
+            name: _mutual_information(values[both], found.clusters[both])
             for name, values in others.items()
             if (both := clustered & (values >= 0)).any()
         }
@@ -159,6 +160,13 @@ def _agreements(results: Results) -> Iterator[Agreement]:
         count = len(np.unique(found.clusters[clustered]))
         fold = "all" if len(unit.folds) > 1 else str(unit.folds[0])
         yield Agreement(unit.cohort, method, unit.seed, fold, count, agreement, last)
+
+
+def _mutual_information(values: NDArray[np.intp], clusters: NDArray[np.intp]) -> float:
+    """Return the normalised mutual information; 0 where there is one value, or one cluster: nothing to agree with."""
+    if min(len(np.unique(values)), len(np.unique(clusters))) < 2:
+        return 0.0
+    return float(normalized_mutual_info_score(values, clusters))
 
 
 def _agreement_row(one: Agreement) -> dict[str, Any]:

@@ -74,4 +74,8 @@ def test_one_patient_as_nifti_and_as_dicom_gives_the_same_features(client: Clien
         client.extract(Path(image), mask, model=MODEL).rois[0].features for image in (series, nifti)
     )
     assert list(from_dicom) == list(from_nifti)
-    assert from_dicom == pytest.approx(from_nifti, rel=1e-6, abs=1e-6)
+    # The two headers differ in the sixth digit of the spacing; the network computes in single precision.
+    deep = [name for name in from_nifti if name.startswith("deep_")]
+    assert [from_dicom[name] for name in deep] == pytest.approx([from_nifti[name] for name in deep], rel=1e-5, abs=1e-5)
+    radiomics = {name: value for name, value in from_nifti.items() if name not in deep}
+    assert {name: from_dicom[name] for name in radiomics} == pytest.approx(radiomics, rel=1e-6, abs=1e-6)
