@@ -79,3 +79,16 @@ def test_one_patient_as_nifti_and_as_dicom_gives_the_same_features(client: Clien
     assert [from_dicom[name] for name in deep] == pytest.approx([from_nifti[name] for name in deep], rel=1e-5, abs=1e-5)
     radiomics = {name: value for name, value in from_nifti.items() if name not in deep}
     assert {name: from_dicom[name] for name in radiomics} == pytest.approx(radiomics, rel=1e-6, abs=1e-6)
+
+
+def test_structure_set_through_the_service_gives_the_region_of_its_nifti_mask(client: Client) -> None:
+    folder = real_data("sts_sarcoma", "dicom", "STS_002", "CT")
+    (structures,) = (path for path in (folder / "mask").iterdir() if path.is_file())
+    nifti = real_data("sts_sarcoma", "STS_002", "CT_mask.nii.gz")
+    from_structures, from_nifti = (
+        client.extract(folder / "image", mask, model=MODEL).rois[0] for mask in (structures, nifti)
+    )
+    assert from_structures.roi["name"] == "GTV_Mass_CT"
+    assert from_structures.roi["voxels"] == from_nifti.roi["voxels"]
+    with pytest.raises(Refused, match="GTV_Mass_CT"):
+        client.extract(folder / "image", structures, model=MODEL, roi="nonsense")
