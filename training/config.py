@@ -187,7 +187,7 @@ def read_config(path: Path) -> BundleConfig:
     Raises:
         ConfigError: not TOML, an unknown key, or a value out of range; the message names it.
     """
-    return _read(path, BundleConfig)
+    return read_document(path, BundleConfig)
 
 
 def read_experiment(path: Path) -> Experiment:
@@ -196,13 +196,18 @@ def read_experiment(path: Path) -> Experiment:
     Raises:
         ConfigError: not TOML, an unknown key, or a value out of range; the message names it.
     """
-    return _read(path, Experiment)
+    return read_document(path, Experiment)
 
 
 Document = TypeVar("Document", bound=Settings)
 
 
-def _read(path: Path, kind: type[Document]) -> Document:
+def read_document(path: Path, kind: type[Document]) -> Document:
+    """Read and check a TOML document of some kind.
+
+    Raises:
+        ConfigError: not TOML, an unknown key, or a value out of range; the message names it.
+    """
     try:
         return kind.model_validate(tomllib.loads(path.read_text()))
     except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:

@@ -1,12 +1,11 @@
 """What the release of a bundle on real cases needs beyond an experiment: its targets and what its card must say."""
 
-import tomllib
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from service.manifest import Strict
-from training.config import ConfigError, Experiment
+from training.config import Experiment, read_document
 from training.study_config import Target
 
 
@@ -56,7 +55,4 @@ def read_release(path: Path) -> ReleaseConfig:
     Raises:
         ConfigError: not TOML, an unknown key, or a value out of range; the message names it.
     """
-    try:
-        return ReleaseConfig.model_validate(tomllib.loads(path.read_text()))
-    except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:
-        raise ConfigError(f"{path.name}: {error}") from error
+    return read_document(path, ReleaseConfig)

@@ -1,13 +1,12 @@
 """What a study compares, on which cases and how often: one TOML document."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from service.manifest import Strict
-from training.config import Balance, ConfigError, Pretraining, Settings, Source
+from training.config import Balance, Pretraining, Settings, Source, read_document
 
 # How each method's balance, or its objective, differs from plain SimSiam.
 METHODS: dict[str, dict[str, Any]] = {
@@ -135,7 +134,4 @@ def read_study(path: Path) -> StudyConfig:
     Raises:
         ConfigError: not TOML, an unknown key, or a value out of range; the message names it.
     """
-    try:
-        return StudyConfig.model_validate(tomllib.loads(path.read_text()))
-    except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:
-        raise ConfigError(f"{path.name}: {error}") from error
+    return read_document(path, StudyConfig)
