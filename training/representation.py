@@ -1,7 +1,8 @@
 """What a method makes of the cases: embeddings, the clusters it balanced by, and how its training went."""
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,41 @@ from training.study_config import MethodName, StudyConfig
 from training.study_heads import OWN, Column, Split, labelled
 from training.supervised import fit_supervised
 
-REVISION = 1  # raise it when the same configuration no longer gives the same embeddings
+# The modules that decide embeddings and predictions: what another version of them computed is not taken from the store.
+DECIDING = [
+    "balancing",
+    "clusters",
+    "distributed",
+    "embedding",
+    "encoder",
+    "feeding",
+    "fit_heads",
+    "folds",
+    "learners",
+    "loop",
+    "method",
+    "objectives",
+    "pretexts",
+    "pretrain",
+    "representation",
+    "resampling",
+    "reweighting",
+    "sampling",
+    "study_heads",
+    "supervised",
+    "views",
+]
+
+
+def digest_sources(folder: Path, modules: Sequence[str]) -> str:
+    """Return the digest of the source of `modules` in `folder`."""
+    digest = hashlib.sha256()
+    for name in modules:
+        digest.update(name.encode() + b"\0" + (folder / f"{name}.py").read_bytes())
+    return digest.hexdigest()
+
+
+REVISION = digest_sources(Path(__file__).parent, DECIDING)
 
 
 @dataclass(frozen=True, eq=False)

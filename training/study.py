@@ -118,6 +118,7 @@ class Bench:
         whole = cohort == TRANSDUCTIVE
         study = self.config.study
         document = {
+            "revision": REVISION,
             "from": self.cases.digest
             if source == REFERENCES
             else self.representation_key(source, seed, None if whole else fold, cohort),
