@@ -21,10 +21,12 @@ from service.errors import Refused
 from service.up.installation import Installation
 
 MIB = 1024**2
+MODEL = "phantom-ct"
+ANSWERS = ("succeeded", "too-large", "unreadable-image")
 
 
 def main() -> None:
-    example = BUILT_IN_MODELS / "phantom-ct" / "example"
+    example = BUILT_IN_MODELS / MODEL / "example"
     with tempfile.TemporaryDirectory() as folder:
         cases = {
             "an ordinary case": example / "image.nii.gz",
@@ -48,10 +50,12 @@ def run(client: Client, installation: Installation, image: Path, mask: Path) -> 
     peak = Peak(installation.process_ids()["worker"])
     begun = time.perf_counter()
     try:
-        client.extract(image, mask)
+        client.extract(image, mask, model=MODEL)
         answer = "succeeded"
     except Refused as refusal:
         answer = refusal.kind
+    if answer not in ANSWERS:
+        raise RuntimeError(f"{answer}: the case never reached the worker")
     seconds = time.perf_counter() - begun
     return f"{answer:<18} {seconds:5.1f} s   worker's child at most {peak.stop() / 1e6:.0f} MB"
 

@@ -16,7 +16,7 @@ COMPOSE_FILE = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
 EXAMPLE = REPOSITORY / "models" / "phantom-ct" / "example"
 CASE = {"image": EXAMPLE / "image.nii.gz", "mask": EXAMPLE / "mask.nii.gz"}
 # Long enough to be under way when the kill comes.
-WORK = {"radiomics": "full"}
+WORK = {"model": "phantom-ct", "radiomics": "full"}
 JOBS = 6
 JOB_SECONDS = 120.0
 RECOVERY_SECONDS = 300.0
