@@ -155,5 +155,7 @@ def view_strengths(memory: Vector) -> Vector:
     strengths = np.full(len(memory), 0.5)
     if seen.any():
         away = memory[seen] - memory[seen].mean()
-        strengths[seen] += 0.5 * away / max(np.abs(away).max(), 1e-12)
+        furthest = np.abs(away).max()
+        if furthest > 1e-9 * max(np.abs(memory[seen]).max(), 1.0):  # less is rounding of equal losses
+            strengths[seen] += 0.5 * away / furthest
     return np.asarray(np.clip(strengths, 0.0, 1.0), dtype=np.float64)

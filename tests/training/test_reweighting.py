@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from training.config import Balance
@@ -192,6 +192,7 @@ def test_memory_is_a_moving_average_that_starts_with_the_first_loss():
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=30))
+@example([1.3692052377191462] * 3)  # their mean rounds to another value
 def test_views_are_stronger_the_larger_the_remembered_loss(values):
     memory = np.array(values)
     strengths = view_strengths(memory)
