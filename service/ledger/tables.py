@@ -80,4 +80,19 @@ processes = Table(
     Column("kind", String(16), nullable=False),
     Column("device", String(64)),
     Column("beat_at", Double, nullable=False),
+    Column("slots", Integer),  # jobs that a worker runs at once
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("job_id", String(32), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("target", String(500), nullable=False),  # the entry of the allow-list that lets the address in
+    Column("address", Text, nullable=False),
+    Column("status", String(16)),  # how the job ended; null until it has
+    Column("ended_at", Double),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", Double),  # null until the job has ended
+    Column("taken_until", Double, nullable=False),  # a dispatcher is delivering it
+    Index("deliveries_by_target", "target", "due_at"),
 )
