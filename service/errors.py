@@ -10,6 +10,7 @@
     │   ├── EmptyRoi             empty-roi           the region holds no voxel
     │   ├── RoiTooSmall          roi-too-small       one voxel, or too few for what was asked
     │   ├── UnknownRoi           unknown-roi         the label, segment or name is not in the mask
+    │   ├── SuvUnknown           suv-unknown         the PET image lacks what its SUV needs
     │   ├── UnfitCase            unfit-case          the case lacks, or exceeds, the bundle's channels
     │   ├── RadiomicsRefused     radiomics-refused   PyRadiomics cannot compute the settings on this case
     │   ├── OutOfTime            out-of-time         the case exceeded the time limit
@@ -23,6 +24,7 @@
     │   ├── NotFound             not-found             404
     │   ├── MethodNotAllowed     method-not-allowed    405
     │   ├── NotAcceptable        not-acceptable        406
+    │   ├── NotRepresentable     not-representable     406
     │   ├── UploadStalled        upload-stalled        408
     │   ├── NoResult             no-result             409
     │   ├── UnsupportedMedia     unsupported-media     415
@@ -32,6 +34,10 @@
     │   └── DiskFull             disk-full             507
     ├── ClientError              what the Python client and the command line meet; never sent by the service
     │   ├── ServiceUnreachable   service-unreachable nothing answers at the service's address
+    │   ├── ManifestInvalid      manifest-invalid    a cohort's table cannot be read as one
+    │   ├── FileMissing          file-missing        a file that a cohort's table names is not there
+    │   ├── JournalUnusable      journal-unusable    a cohort's journal is in use, or is something else
+    │   ├── PackageMissing       package-missing     an optional package is not installed
     │   └── Refused              (the problem's own) the service answered with a problem document
     └── SystemBroken             the installation is at fault: retried where that can help, and an alarm
         ├── BundleDamaged        bundle-damaged      digest, schema or file of a bundle is wrong
@@ -148,6 +154,13 @@ class UnknownRoi(CaseError):
     title = "The mask does not hold this region of interest"
 
 
+class SuvUnknown(CaseError):
+    """`suv=bw` was asked for, and no channel is a DICOM PET image, or one does not say what its SUV would need."""
+
+    slug = "suv-unknown"
+    title = "The standardised uptake value cannot be computed"
+
+
 class UnfitCase(CaseError):
     """The case's channels or modality are not those the model was made for."""
 
@@ -247,6 +260,14 @@ class NotAcceptable(RequestError):
     status = 406
 
 
+class NotRepresentable(RequestError):
+    """This result cannot be written in the form asked for: a DICOM report needs DICOM images and a SEG or RTSTRUCT."""
+
+    slug = "not-representable"
+    title = "This result has no such form"
+    status = 406
+
+
 class UploadStalled(RequestError):
     """No byte of the upload arrived for longer than the operator allows; nothing of it was kept."""
 
@@ -264,7 +285,7 @@ class NoResult(RequestError):
 
 
 class UnsupportedMedia(RequestError):
-    """`POST /features` takes `multipart/form-data` with a boundary, without content coding."""
+    """Files are sent as `multipart/form-data` with a boundary, manifests as CSV or JSON; without content coding."""
 
     slug = "unsupported-media"
     title = "The body is not of a media type this address takes"
@@ -313,6 +334,26 @@ class ClientError(RadfuseError):
 class ServiceUnreachable(ClientError):
     slug = "service-unreachable"
     title = "The service cannot be reached"
+
+
+class PackageMissing(ClientError):
+    slug = "package-missing"
+    title = "An optional package is not installed"
+
+
+class ManifestInvalid(ClientError):
+    slug = "manifest-invalid"
+    title = "The table of cases cannot be used"
+
+
+class FileMissing(ClientError):
+    slug = "file-missing"
+    title = "A file of the case is missing"
+
+
+class JournalUnusable(ClientError):
+    slug = "journal-unusable"
+    title = "The journal of the cohort cannot be used"
 
 
 class Refused(ClientError):

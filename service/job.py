@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from service.manifest import Strict
 from service.radiomics_settings import Axes
@@ -53,12 +53,23 @@ class JobRequest(Strict):
     """What was asked for; everything a worker needs beside the files."""
 
     model: str = Field(description="name@version, already resolved")
-    roi: str | None = None
+    roi: tuple[str, ...] = Field((), description="names, numbers, lists, `all` or `whole`; empty for the only one")
     preset: str | None = None
     parameters: dict[str, Any] | None = Field(None, description="a checked PyRadiomics parameter document")
     resample_mask: bool = False
+    reference: str | None = Field(None, description="the channel onto whose grid the others are resampled, if at all")
+    suv: Literal["bw"] | None = None
     radiomics_axes: Axes = "canonical"
+    webhook: str | None = Field(None, description="where the end is told; on the operator's list")
     files: tuple[Upload, ...]
+
+    @field_validator("roi", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        """Take one text, or null, too: requests were stored so before several could be asked for."""
+        if value is None or isinstance(value, str):
+            return () if value is None else (value,)
+        return value
 
     def fingerprint(self, case_id: str | None) -> str:
         """Return a digest of the content: equal for two uploads of the same files with the same options.

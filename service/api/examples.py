@@ -12,6 +12,7 @@ from service.errors import (
     NoResult,
     NotAcceptable,
     NotFound,
+    NotRepresentable,
     QueueFull,
     RequestError,
     Unauthenticated,
@@ -29,6 +30,7 @@ PROBLEMS: Final[dict[type[RequestError], RequestError]] = {
     NotAcceptable: NotAcceptable(
         "this address offers application/json, text/csv", offers=["application/json", "text/csv"]
     ),
+    NotRepresentable: NotRepresentable("a DICOM report (TID 1500) must point at its source"),
     UploadStalled: UploadStalled("no byte of the upload came for 60 s", idle_seconds=60),
     NoResult: NoResult("the job is running; only a job that has succeeded has this", job_status="running"),
     BodyTooLarge: BodyTooLarge("the body is larger than 2147483648 bytes", max_bytes=2147483648),

@@ -17,6 +17,7 @@ from service.errors import (
     NoResult,
     NotAcceptable,
     NotFound,
+    NotRepresentable,
     QueueFull,
     RequestError,
     Unauthenticated,
@@ -48,7 +49,7 @@ repeated safely after a broken connection.
 **No names.** File names are dropped when they arrive. Do not put a patient's name into `case_id`.
 """
 
-_ALWAYS = (Unauthenticated, Forbidden, Unavailable)
+ALWAYS = (Unauthenticated, Forbidden, Unavailable)
 
 
 def answer_problems(*kinds: type[RequestError]) -> Extra:
@@ -67,22 +68,23 @@ def _answer(status: int, kinds: list[type[RequestError]]) -> Extra:
         "content": {MEDIA_TYPE: {"examples": examples}},
     }
     if any("retry_after_seconds" in PROBLEMS[kind].facts for kind in kinds):
-        answer["headers"] = {"Retry-After": _header("Seconds after which another try makes sense.", "integer")}
+        answer["headers"] = {"Retry-After": describe_header("Seconds after which another try makes sense.", "integer")}
     if status == 401:
-        answer["headers"] = {"WWW-Authenticate": _header("`Bearer`.")}
+        answer["headers"] = {"WWW-Authenticate": describe_header("`Bearer`.")}
     return answer
 
 
-def _header(description: str, kind: str = "string") -> Extra:
+def describe_header(description: str, kind: str = "string") -> Extra:
+    """Return the description of a header of an answer."""
     return {"description": description, "schema": {"type": kind}}
 
 
 _JOB_HEADERS: Extra = {
-    "ETag": _header("Changes with every change of the job; for `If-None-Match`."),
-    "Retry-After": _header("Seconds after which to look again, while the job has not ended.", "integer"),
-    "Preference-Applied": _header("`wait=N`, where waiting was asked for."),
+    "ETag": describe_header("Changes with every change of the job; for `If-None-Match`."),
+    "Retry-After": describe_header("Seconds after which to look again, while the job has not ended.", "integer"),
+    "Preference-Applied": describe_header("`wait=N`, where waiting was asked for."),
 }
-_LOCATION: Extra = {"Location": _header("`/features/{id}`")}
+_LOCATION: Extra = {"Location": describe_header("`/features/{id}`")}
 
 
 def _job_answer(description: str, headers: Extra, *examples: str) -> Extra:
@@ -92,7 +94,8 @@ def _job_answer(description: str, headers: Extra, *examples: str) -> Extra:
 
 
 _TEXT: Extra = {"type": "string"}
-_FORM: Extra = {
+_BINARY: Extra = {"type": "string", "format": "binary"}
+FORM: Extra = {
     "type": "object",
     "required": ["image", "mask"],
     "additionalProperties": False,
@@ -114,12 +117,15 @@ _FORM: Extra = {
             "description": "`name` or `name@version`; may be left out where one model fits.",
             "examples": ["phantom-ct"],
         },
-        "roi": _TEXT
-        | {
-            "description": "Label value, or segment label or ROI name, or its number; needed where the mask holds "
-            "several; `all` gives one result per region.",
-            "maxLength": 128,
-            "examples": ["1", "all"],
+        "roi": {
+            "description": "Label values, or segment labels or ROI names, or their numbers: one, a list separated by "
+            "commas, or the field several times (each text is first taken as a name, commas and all). One result per "
+            "region, in the order asked for. `all`: each region; `whole`: their union. Needed where the mask holds "
+            "several.",
+            "type": "array",
+            "maxItems": 256,
+            "items": {"type": "string", "minLength": 1, "maxLength": 4096},
+            "examples": [["1"], ["1,3"], ["GTV-1, left", "2"], ["all"], ["whole"]],
         },
         "radiomics": _TEXT
         | {
@@ -139,6 +145,23 @@ _FORM: Extra = {
             "stores it. `stored`: radiomics as PyRadiomics computes them on the file itself, along its own axes.",
             "enum": list(get_args(Axes)),
             "default": "canonical",
+        },
+        "resample_images": {
+            "description": "Resample channels on another grid than the reference's onto it, linearly; the result's "
+            "notes say so.",
+            "type": "boolean",
+            "default": False,
+        },
+        "reference": _TEXT
+        | {
+            "description": "The channel onto whose grid the others are resampled; by default the model's first.",
+            "examples": ["t1ce"],
+        },
+        "suv": _TEXT
+        | {
+            "description": "Make standardised uptake values (`bw`: by body weight) of every DICOM PET series. Refused "
+            "where the file lacks what they need; the result's notes say so.",
+            "enum": ["bw"],
         },
         "resample_mask": {
             "description": "Resample a mask on another grid by nearest neighbour; the result's notes say so.",
@@ -162,7 +185,7 @@ SUBMIT: Extra = {
             "required": True,
             "description": "The form. File names and content types of its parts are ignored and dropped. `webhook` is "
             "refused: this version notifies nobody.",
-            "content": {"multipart/form-data": {"schema": _FORM}},
+            "content": {"multipart/form-data": {"schema": FORM}},
         }
     },
     "responses": {
@@ -175,7 +198,7 @@ SUBMIT: Extra = {
         202: _job_answer("Accepted.", _JOB_HEADERS | _LOCATION, "queued"),
         **answer_problems(
             RequestError,
-            *_ALWAYS,
+            *ALWAYS,
             UploadStalled,
             BodyTooLarge,
             UnsupportedMedia,
@@ -188,34 +211,35 @@ SUBMIT: Extra = {
 }
 LIST: Extra = {
     "responses": {
-        200: {"headers": {"Link": _header('The next page, `rel="next"`.')}},
-        **answer_problems(*_ALWAYS, InvalidField),
+        200: {"headers": {"Link": describe_header('The next page, `rel="next"`.')}},
+        **answer_problems(*ALWAYS, InvalidField),
     }
 }
 FETCH: Extra = {
     "responses": {
         200: _job_answer("The job.", _JOB_HEADERS, "queued", "succeeded", "failed") | {},
         304: {"description": "Nothing has changed since the `ETag` in `If-None-Match`."},
-        **answer_problems(*_ALWAYS, NotFound, NotAcceptable, NoResult),
+        **answer_problems(*ALWAYS, NotFound, NotAcceptable, NotRepresentable, NoResult),
     }
 }
-FETCH["responses"][200]["content"]["text/csv"] = {
-    "schema": _TEXT,
-    "example": "case_id,roi,original_shape_MeshVolume\r\n",
+FETCH["responses"][200]["content"] |= {
+    "text/csv": {"schema": _TEXT, "example": "case_id,roi,original_shape_MeshVolume\r\n"},
+    "application/vnd.apache.parquet": {"schema": _BINARY},
+    "application/dicom": {"schema": _BINARY},
 }
 PREVIEW: Extra = {
     "responses": {
         200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
-        **answer_problems(*_ALWAYS, NotFound, NoResult),
+        **answer_problems(*ALWAYS, NotFound, NoResult),
     }
 }
-REMOVE: Extra = {"responses": {204: {"description": "Gone."}, **answer_problems(*_ALWAYS, NotFound)}}
+REMOVE: Extra = {"responses": {204: {"description": "Gone."}, **answer_problems(*ALWAYS, NotFound)}}
 MODELS: Extra = {"responses": answer_problems(Unauthenticated, Forbidden, Unavailable)}
-MODEL: Extra = {"responses": answer_problems(*_ALWAYS, NotFound)}
+MODEL: Extra = {"responses": answer_problems(*ALWAYS, NotFound)}
 CARD: Extra = {
-    "responses": {200: {"content": {"text/markdown": {"schema": _TEXT}}}, **answer_problems(*_ALWAYS, NotFound)}
+    "responses": {200: {"content": {"text/markdown": {"schema": _TEXT}}}, **answer_problems(*ALWAYS, NotFound)}
 }
-METRICS: Extra = {"responses": {200: {"content": {"text/plain": {"schema": _TEXT}}}, **answer_problems(*_ALWAYS)}}
+METRICS: Extra = {"responses": {200: {"content": {"text/plain": {"schema": _TEXT}}}, **answer_problems(*ALWAYS)}}
 
 
 def install_document(app: FastAPI) -> None:

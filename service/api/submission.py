@@ -1,7 +1,7 @@
 """From the fields of a form to a checked `JobRequest`: which model, which channels, which radiomics settings."""
 
-from collections.abc import Mapping
-from typing import cast, get_args
+from collections.abc import Iterable, Mapping
+from typing import Literal, cast, get_args
 
 from service.api.catalogue import Listed
 from service.api.uploads import Form
@@ -9,13 +9,20 @@ from service.errors import InvalidField
 from service.job import JobRequest, Upload
 from service.manifest import Manifest
 from service.radiomics_settings import EVERY_PRESET, Axes, parse_parameters
+from service.webhook_target import WebhookTarget, find_target
 
 TEXT_LENGTH = 128
+ROI_LENGTH = 4096  # a list of labels may be long
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
-def build_request(form: Form, models: Mapping[str, Listed]) -> JobRequest:
+def build_request(form: Form, models: Mapping[str, Listed], targets: Iterable[WebhookTarget] = ()) -> JobRequest:
     """Check the form as a whole.
+
+    Args:
+        form: what was sent.
+        models: what is installed.
+        targets: where webhooks may go; nowhere by default.
 
     Raises:
         InvalidField: a field is missing, wrong, or does not fit the model; names the field.
@@ -32,11 +39,14 @@ def build_request(form: Form, models: Mapping[str, Listed]) -> JobRequest:
         )
     return JobRequest(
         model=manifest.reference,
-        roi=check_text("roi", form.texts.get("roi")),
+        roi=tuple(_check_roi(text) for text in form.rois),
         preset=preset,
         parameters=None if form.parameters is None else parse_parameters(form.parameters).document(),
         resample_mask=_read_boolean("resample_mask", form.texts.get("resample_mask", "false")),
+        reference=_read_reference(form, manifest),
+        suv=_read_suv(form.texts.get("suv")),
         radiomics_axes=_read_axes(form.texts.get("radiomics_axes", "canonical")),
+        webhook=_read_webhook(form.texts.get("webhook"), targets),
         files=tuple(_name_channel(upload, manifest) for upload in form.files),
     )
 
@@ -49,6 +59,13 @@ def check_text(name: str, text: str | None) -> str | None:
     """
     if text is not None and not (0 < len(text) <= TEXT_LENGTH and text.isprintable()):
         raise InvalidField(f"{name}: {len(text)} characters; expected 1 to {TEXT_LENGTH} printable ones", field=name)
+    return text
+
+
+def _check_roi(text: str) -> str:
+    """Return one text that asks for regions; it may be a list of several."""
+    if not (0 < len(text) <= ROI_LENGTH and text.isprintable()):
+        raise InvalidField(f"roi: {len(text)} characters; expected 1 to {ROI_LENGTH} printable ones", field="roi")
     return text
 
 
@@ -126,6 +143,35 @@ def _read_axes(text: str) -> Axes:
     raise InvalidField(
         f"radiomics_axes: expected {' or '.join(get_args(Axes))}", field="radiomics_axes", known=list(get_args(Axes))
     )
+
+
+def _read_reference(form: Form, manifest: Manifest) -> str | None:
+    """Return the channel onto whose grid the others are resampled, the model's first by default; None: refused."""
+    allowed = _read_boolean("resample_images", form.texts.get("resample_images", "false"))
+    wanted = form.texts.get("reference")
+    if wanted is not None and not allowed:
+        raise InvalidField("reference: needs resample_images=true", field="reference")
+    if wanted is not None and wanted not in manifest.channels:
+        raise InvalidField(
+            f"reference: {manifest.reference} has no such channel", field="reference", channels=manifest.channels
+        )
+    return (wanted or manifest.channels[0]) if allowed else None
+
+
+def _read_suv(text: str | None) -> Literal["bw"] | None:
+    if text not in (None, "bw"):
+        raise InvalidField("suv: expected bw (body weight)", field="suv", known=["bw"])
+    return None if text is None else "bw"
+
+
+def _read_webhook(text: str | None, targets: Iterable[WebhookTarget]) -> str | None:
+    if text is not None and find_target(text, targets) is None:
+        raise InvalidField(
+            "webhook: not an address that this service's operator allows here; it must be written plainly, without "
+            "user, escapes, `..` and fragment",
+            field="webhook",
+        )
+    return text
 
 
 def _read_boolean(name: str, text: str) -> bool:

@@ -27,10 +27,16 @@ from service.storage import Part, Staging, Storage
 
 BLOCK_BYTES = 256 * 1024
 FIELD_BYTES = 64 * 1024
+MOST_ROIS = 256
 HEADER_COUNT = 8
 HEADER_BYTES = 4096
 RETRY_SECONDS = 60
-TEXT_FIELDS = frozenset({"model", "roi", "radiomics", "case_id", "resample_mask", "radiomics_axes"})
+TEXT_FIELDS = frozenset(
+    {
+        *("model", "roi", "radiomics", "case_id", "radiomics_axes", "suv", "webhook"),
+        *("resample_mask", "resample_images", "reference"),
+    }
+)
 FIELDS = "image, image.<channel>, mask, " + ", ".join(sorted(TEXT_FIELDS))
 _IMAGE = re.compile(r"image(?:\.(?P<channel>[A-Za-z0-9_]{1,32}))?")
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
@@ -44,12 +50,13 @@ Role: TypeAlias = Literal["image", "mask"]
 
 @dataclass
 class Form:
-    """What a multipart body held: text fields, a PyRadiomics parameter file, and the stored files.
+    """What a multipart body held: text fields, regions asked for, a PyRadiomics parameter file, the stored files.
 
     The channel of a file sent as plain `image` is still None: only the model tells it.
     """
 
     texts: dict[str, str] = field(default_factory=dict)
+    rois: list[str] = field(default_factory=list)
     parameters: str | None = None
     files: list[Upload] = field(default_factory=list)
 
@@ -144,13 +151,13 @@ class FormReader:
         self._target = self._choose_target(name, is_file=b"filename" in options)
 
     def _choose_target(self, name: str, *, is_file: bool) -> _Target:
-        if name == "webhook":
-            raise InvalidField("webhook: this version notifies nobody; ask for the job or wait for it", field="webhook")
         image = _IMAGE.fullmatch(name)
         if image or name == "mask":
             return self._open_file(name, image["channel"] if image else None, is_file=is_file)
         if name not in TEXT_FIELDS:
             raise InvalidField(f"there is a form field that is not one of: {FIELDS}", field=_shown(name))
+        if name == "roi" and len(self._form.rois) >= MOST_ROIS:
+            raise InvalidField(f"roi: given more than {MOST_ROIS} times", field="roi")
         if name in self._form.texts or (name == "radiomics" and self._form.parameters is not None):
             raise InvalidField(f"{name}: given twice", field=name)
         if is_file and name != "radiomics":
@@ -202,6 +209,8 @@ class FormReader:
             raise InvalidField(f"{target.name}: not UTF-8", field=target.name) from error
         if target.is_file:
             self._form.parameters = text
+        elif target.name == "roi":
+            self._form.rois.append(text)
         else:
             self._form.texts[target.name] = text
 
@@ -249,7 +258,7 @@ async def _blocks(request: Request, settings: Settings) -> AsyncIterator[bytes]:
     gathered: list[bytes] = []
     size = total = 0
     stream = request.stream()
-    while chunk := await _next_chunk(stream, settings.upload_idle_seconds):
+    while chunk := await next_chunk(stream, settings.upload_idle_seconds):
         total += len(chunk)
         if total > settings.max_upload_bytes:
             raise _too_large(settings)
@@ -262,7 +271,7 @@ async def _blocks(request: Request, settings: Settings) -> AsyncIterator[bytes]:
         yield b"".join(gathered)
 
 
-async def _next_chunk(stream: AsyncIterator[bytes], idle_seconds: float) -> bytes:
+async def next_chunk(stream: AsyncIterator[bytes], idle_seconds: float) -> bytes:
     """Return the next chunk, empty at the end of the body."""
     try:
         with anyio.fail_after(idle_seconds):

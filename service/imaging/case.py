@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from service.errors import EmptyRoi, GeometryMismatch, RoiTooSmall, UnfitCase, UnusableImage
 from service.imaging.geometry import Geometry
+from service.imaging.references import RegionReference, SeriesReference
 
 Voxels: TypeAlias = NDArray[Any]
 BoundingBox: TypeAlias = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
@@ -32,6 +33,7 @@ class Image:
         stored_direction: unit vectors in RAS+ of the array axes in the file, as the columns of a (3, 3) matrix,
             where the canonical order differs from the file's.
         frame_of_reference: UID of the DICOM frame of reference, where the file says.
+        source: the DICOM objects it was read from, where they say who they are.
 
     Raises:
         UnusableImage: not three-dimensional, an unsupported voxel type, or NaN or infinite voxels.
@@ -43,6 +45,7 @@ class Image:
     notes: tuple[str, ...] = ()
     stored_direction: NDArray[np.float64] | None = None
     frame_of_reference: str | None = None
+    source: SeriesReference | None = None
 
     def __post_init__(self) -> None:
         if self.voxels.dtype.name not in VOXEL_TYPES or not self.voxels.dtype.isnative:
@@ -59,6 +62,7 @@ class Mask:
         voxels: bool (I, J, K), read-only, Fortran order.
         geometry: the grid.
         name: the label, segment or ROI it stands for.
+        source: the segment or ROI of a DICOM object that it is, where the object says who it is.
 
     Raises:
         EmptyRoi: no voxel is true.
@@ -69,6 +73,7 @@ class Mask:
     voxels: NDArray[np.bool_]
     geometry: Geometry
     name: str = "1"
+    source: RegionReference | None = None
 
     def __post_init__(self) -> None:
         if self.voxels.dtype != np.bool_:
@@ -154,17 +159,10 @@ def check_same_grid(expected: Geometry, got: Geometry, what: str, hint: str = ""
     """
     if not expected.matches(got):
         raise GeometryMismatch(
-            f"the {what} has {_grid(got)}; expected the first image's {_grid(expected)}{hint}",
+            f"the {what} has {got.in_words()}; expected the first image's {expected.in_words()}{hint}",
             expected=expected.describe(),
             got=got.describe(),
         )
-
-
-def _grid(geometry: Geometry) -> str:
-    shape = " x ".join(str(n) for n in geometry.shape)
-    spacing = " x ".join(f"{edge:.5g}" for edge in geometry.spacing_mm)
-    origin = ", ".join(f"{x:.4f}" for x in geometry.origin_mm)
-    return f"{shape} voxels of {spacing} mm from RAS ({origin}) mm"
 
 
 def _frozen(voxels: Voxels, geometry: Geometry) -> Voxels:

@@ -8,6 +8,7 @@ References:
 """
 
 import logging
+import re
 import sqlite3  # in which highdicom keeps its table of frames
 import struct
 import warnings
@@ -26,6 +27,7 @@ from pydicom.filereader import read_dataset
 
 from service.errors import TooLarge, UnreadableImage
 from service.imaging.guard import Limits
+from service.imaging.references import InstanceReference, RegionReference
 
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)  # its messages quote values
 
@@ -36,6 +38,8 @@ PARSER_ERRORS: Final = (
     TypeError, ValueError, sqlite3.Error, struct.error, zlib.error,
 )  # fmt: skip
 LARGEST: Final = 1e9  # number in a geometry or rescale attribute
+UID_FORM: Final = re.compile(r"[0-9]+(\.[0-9]+)+")
+LONGEST_UID: Final = 64
 
 
 @contextmanager
@@ -97,6 +101,24 @@ def read_class(dataset: Any) -> Any:
         if kind is not None and not isinstance(kind, uid.UID):
             raise ValueError
     return kind
+
+
+def read_instance(dataset: Any) -> InstanceReference | None:
+    """Return who a data set is; None where an identifier is missing or is no UID."""
+    with quietly("a DICOM file is damaged: its identifiers cannot be read"):
+        found = [
+            str(dataset.get(keyword) or "")
+            for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID")
+        ]
+    if all(len(uid) <= LONGEST_UID and UID_FORM.fullmatch(uid) for uid in found):
+        return InstanceReference(*found)
+    return None
+
+
+def read_region(dataset: Any, number: int) -> RegionReference | None:
+    """Return the reference to a numbered region of a SEG or RTSTRUCT; None as `read_instance`."""
+    one = read_instance(dataset)
+    return None if one is None else RegionReference(one.study, one.series, one.sop_class, one.instance, number)
 
 
 def public_name(identifier: Any) -> str:

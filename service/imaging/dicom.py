@@ -8,6 +8,7 @@ References:
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,29 +22,38 @@ from service.imaging.frames import count_frames, read_frames
 from service.imaging.guard import Format, Limits, check_size, sniff
 from service.imaging.orientation import reorient
 from service.imaging.pixels import check_pixels, decode
+from service.imaging.references import join_instances
 from service.imaging.series import Slice, arrange
+from service.imaging.suv import Suv, compute_factors, read_uptake
 
 SLICE_BYTES: Final = 256 * 1024**2  # of one frame
 
 
-def read_series(paths: Sequence[Path], limits: Limits) -> Image:
+def read_series(paths: Sequence[Path], limits: Limits, suv: Suv | None = None) -> Image:
     """Read one series, sort it along its normal and put it into canonical axis order.
 
     The result is kept in the stored type where no rescaling applies; as the smallest of int16 and int32 that
     holds it where slope and intercept are whole numbers, the same in every slice; else as float32 (float64 for
     32-bit pixels).
 
+    Args:
+        paths: the files, in any order; or one zip of them, or one multi-frame file.
+        limits: on files, bytes and voxels.
+        suv: make SUV of the values of a PET series; others stay as they are.
+
     Raises:
         TooLarge: more files, bytes or voxels than the limits.
         UnreadableImage: not DICOM, damaged, another kind of object, or an encoding that cannot be decoded.
         UnusableImage: colour, inverted grey scale, a modality LUT table, or a bad orientation.
         IrregularSeries: the slices do not form one regular grid.
+        SuvUnknown: see `suv`.
     """
-    slices = list(_read_slices(paths, limits))
+    slices = list(_read_slices(paths, limits, suv))
     if not slices:
         raise UnreadableImage("the series holds no file")
     ordered, geometry, notes = arrange(slices)
-    notes += _notes(ordered)
+    ordered, remarks = _to_suv(ordered)
+    notes += (*_notes(ordered), *remarks)
     voxels = _stack(ordered)
     check_size(geometry.shape, voxels.dtype.itemsize, limits)
     stored_direction = geometry.direction
@@ -55,10 +65,11 @@ def read_series(paths: Sequence[Path], limits: Limits) -> Image:
         (*notes, *([note] if note else [])),
         stored_direction if note else None,
         _frame_of_reference(ordered),
+        join_instances(one.source for one in ordered),
     )
 
 
-def _read_slices(paths: Sequence[Path], limits: Limits) -> Iterator[Slice]:
+def _read_slices(paths: Sequence[Path], limits: Limits, suv: Suv | None) -> Iterator[Slice]:
     voxels = decoded_bytes = 0
     for count, content in enumerate(_contents(paths, limits), start=1):
         if count > limits.files:
@@ -75,7 +86,21 @@ def _read_slices(paths: Sequence[Path], limits: Limits) -> Iterator[Slice]:
         ):
             if got > limit:
                 raise _too_large(got, limit, unit, count)
-        yield from read_frames(dataset, decode(dataset, (frames, rows, columns)))
+        for one in read_frames(dataset, decode(dataset, (frames, rows, columns))):
+            yield replace(one, uptake=read_uptake(dataset)) if suv and one.modality == "PT" else one
+
+
+def _to_suv(ordered: list[Slice]) -> tuple[list[Slice], tuple[str, ...]]:
+    """Return the slices with rescaling that gives SUV, where that was asked for, and a note."""
+    uptakes = [one.uptake for one in ordered if one.uptake is not None]
+    if not uptakes:
+        return ordered, ()
+    scaled = [
+        replace(one, slope=one.slope * factor, intercept=one.intercept * factor)
+        for one, factor in zip(ordered, compute_factors(uptakes), strict=True)
+    ]
+    bases = " or ".join(dict.fromkeys(one.basis for one in uptakes))
+    return scaled, (f"values were converted to SUV by body weight ({bases})",)
 
 
 def _too_large(got: int, limit: int, unit: str, count: int) -> TooLarge:

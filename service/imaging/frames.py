@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 
 from service.errors import UnreadableImage, UnusableImage
 from service.imaging.case import Voxels
-from service.imaging.dataset import public_name, quietly, read_class, read_numbers
+from service.imaging.dataset import public_name, quietly, read_class, read_instance, read_numbers
 from service.imaging.series import Slice
 
 SINGLE: Final = {
@@ -116,4 +116,5 @@ def _slice(dataset: Any, pixels: Voxels, position: Any, orientation: Any, measur
         padded="PixelPaddingValue" in dataset,
         lossy=lossy,
         frame_of_reference=frame,
+        source=read_instance(dataset),
     )

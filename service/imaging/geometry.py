@@ -88,6 +88,13 @@ class Geometry:
         apart = np.linalg.norm(self.to_world(corners) - other.to_world(corners), axis=1)
         return bool(apart.max() <= MATCH_TOLERANCE * min(self.spacing_mm))
 
+    def in_words(self) -> str:
+        """Return shape, spacing and origin as a person reads them."""
+        shape = " x ".join(str(n) for n in self.shape)
+        spacing = " x ".join(f"{edge:.5g}" for edge in self.spacing_mm)
+        origin = ", ".join(f"{x:.4f}" for x in self.origin_mm)
+        return f"{shape} voxels of {spacing} mm from RAS ({origin}) mm"
+
     def describe(self) -> dict[str, Any]:
         """Return the grid as plain numbers, for a problem's facts."""
         return {

@@ -35,6 +35,37 @@ def from_itk(picture: Any, modality: str | None = None) -> Image:
     return Image(voxels, Geometry(voxels.shape, affine), modality)
 
 
+def resampled_type(voxels: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type that voxels of a type are resampled to: single precision where that holds them exactly."""
+    return np.dtype(np.float32 if voxels.itemsize <= 2 or voxels == np.float32 else np.float64)
+
+
+def resample_linearly(image: Image, grid: Geometry) -> tuple[Voxels, NDArray[np.bool_]]:
+    """Resample an image onto another grid by linear interpolation.
+
+    Beyond the outermost voxel centres the values there go on.
+
+    Returns:
+        The values, of `resampled_type`, and for each whether it lies within the image's voxels; both (I, J, K) of the
+        grid.
+    """
+    wide = resampled_type(image.voxels.dtype) == np.float64
+    resample: Any = SimpleITK.ResampleImageFilter()  # type: ignore[no-untyped-call]
+    resample.SetSize(grid.shape)
+    resample.SetOutputSpacing(grid.spacing_mm)
+    resample.SetOutputOrigin((RAS_TO_LPS @ grid.affine[:3, 3]).tolist())
+    resample.SetOutputDirection((RAS_TO_LPS @ grid.direction).ravel().tolist())
+    resample.SetInterpolator(SimpleITK.sitkNearestNeighbor)
+    inside = SimpleITK.GetArrayFromImage(
+        resample.Execute(_with_geometry(np.ones(image.voxels.shape, np.uint8, order="F"), image.geometry))
+    )
+    resample.SetInterpolator(SimpleITK.sitkLinear)
+    resample.SetUseNearestNeighborExtrapolator(True)
+    resample.SetOutputPixelType(SimpleITK.sitkFloat64 if wide else SimpleITK.sitkFloat32)
+    values = SimpleITK.GetArrayFromImage(resample.Execute(to_itk(image)))
+    return values.T, inside.T.view(np.bool_)
+
+
 def affine_from_lps(direction: NDArray[Any], spacing_mm: NDArray[Any], origin_mm: NDArray[Any]) -> Affine:
     """Return the RAS+ affine of a grid given in LPS+.
 

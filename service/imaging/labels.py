@@ -6,14 +6,26 @@ from typing import Final
 
 import numpy as np
 
-from service.errors import EmptyRoi, RoiTooSmall, TooLarge, UnknownRoi, UnusableImage
+from service.errors import EmptyRoi, RoiTooSmall, UnusableImage
 from service.imaging.case import LEAST_ROI_VOXELS, Image, Mask, Voxels
 from service.imaging.geometry import Geometry
+from service.imaging.guard import Limits
 from service.imaging.orientation import reorient
+from service.imaging.regions import LABEL, WHOLE, Chosen, Roi, check_masks_size, choose_regions, tell_whole
 
 MOST_LABELS: Final = 4096  # more distinct values than this are an image, not labels
-MOST_ROIS: Final = 256  # described at once with roi=all
-LISTED: Final = 50
+
+
+@dataclass(frozen=True)
+class Label:
+    """One label; its value is its number and its name."""
+
+    number: int
+
+    @property
+    def name(self) -> str:
+        """The value as text."""
+        return str(self.number)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,28 +58,48 @@ class LabelMap:
                 raise UnusableImage(f"the mask holds more than {MOST_LABELS} labels: it is no label image")
         return dict(sorted(counts.items()))
 
-    def mask(self, roi: str | None) -> tuple[Mask, ...]:
+    def mask(self, roi: Roi) -> tuple[Mask, ...]:
         """Return the regions asked for.
 
         Args:
-            roi: a label's value ("2"), "all" for each label, or None for the only one.
+            roi: labels' values ("2", "1,4" or several texts), "all" for each label, "whole" for their union, or None
+                for the only one.
 
         Raises:
             EmptyRoi: there is no label at all.
-            UnknownRoi: the label is absent, or None was given and there are several.
+            UnknownRoi: a label is absent, or None was given and there are several.
             RoiTooSmall: a region has one voxel.
-            TooLarge: "all" of more than `MOST_ROIS` labels.
+            TooLarge: more than `MOST_ROIS` regions.
         """
-        labels = self._choose(roi)
-        for label in labels:
-            if self.counts[label] < LEAST_ROI_VOXELS:
-                raise RoiTooSmall(
-                    f"label {label} holds {self.counts[label]} voxel, at least {LEAST_ROI_VOXELS} are needed",
-                    label=label,
-                    voxels=self.counts[label],
-                    needed=LEAST_ROI_VOXELS,
-                )
-        return tuple(Mask(self.voxels == label, self.geometry, str(label)) for label in labels)
+        return tuple(self._draw(chosen) for chosen in self._choose(roi))
+
+    def masks_within(self, roi: Roi, limits: Limits) -> tuple[tuple[Mask, ...], tuple[str, ...]]:
+        """Return the regions asked for and notes; refuse more than the limit on decoded bytes.
+
+        Raises:
+            TooLarge: over the limit, or as `mask`.
+            EmptyRoi, UnknownRoi, RoiTooSmall: as `mask`.
+        """
+        chosen = self._choose(roi)
+        check_masks_size(len(chosen), self.voxels.size, limits)
+        return tuple(map(self._draw, chosen)), (*self.notes, *tell_whole(chosen, LABEL))
+
+    def _choose(self, roi: Roi) -> tuple[Chosen[Label], ...]:
+        if not self.counts:
+            raise EmptyRoi("the mask holds no voxel other than 0", voxels=0)
+        return choose_regions([Label(label) for label in self.counts], roi, LABEL)
+
+    def _draw(self, chosen: Chosen[Label]) -> Mask:
+        count = sum(self.counts[label.number] for label in chosen.parts)
+        if count < LEAST_ROI_VOXELS:
+            raise RoiTooSmall(
+                f"label {chosen.parts[0].number} holds {count} voxel, at least {LEAST_ROI_VOXELS} are needed",
+                label=chosen.parts[0].number,
+                voxels=count,
+                needed=LEAST_ROI_VOXELS,
+            )
+        inside = self.voxels != 0 if chosen.name == WHOLE else self.voxels == chosen.parts[0].number
+        return Mask(inside, self.geometry, chosen.name)
 
     def on_grid(self, image: Geometry, *, resample: bool) -> "LabelMap":
         """Return the labels on the image's grid; on another one only if resampling is allowed.
@@ -81,21 +113,6 @@ class LabelMap:
             return LabelMap(voxels, geometry, self.notes)
         note = "the mask was on another grid and was resampled to the image's by nearest neighbour"
         return LabelMap(resample_nearest(voxels, geometry, image), image, (*self.notes, note))
-
-    def _choose(self, roi: str | None) -> tuple[int, ...]:
-        held = tuple(self.counts)
-        if not held:
-            raise EmptyRoi("the mask holds no voxel other than 0", voxels=0)
-        if roi == "all":
-            if len(held) > MOST_ROIS:
-                raise TooLarge(f"the mask holds {len(held)} labels, at most {MOST_ROIS} are described at once")
-            return held
-        if roi is None and len(held) == 1:
-            return held
-        wanted = next((label for label in held if str(label) == roi), None)
-        if wanted is None:
-            raise _unknown(held, absent=roi is not None)
-        return (wanted,)
 
 
 def to_labels(image: Image) -> LabelMap:
@@ -119,12 +136,6 @@ def to_labels(image: Image) -> LabelMap:
             not_whole=broken,
         )
     return LabelMap(labels, image.geometry, image.notes)
-
-
-def _unknown(held: tuple[int, ...], *, absent: bool) -> UnknownRoi:
-    listed = ", ".join(map(str, held[:LISTED])) + (", ..." if len(held) > LISTED else "")
-    asked = "the mask does not hold this label" if absent else f"the mask holds {len(held)} labels and `roi` names none"
-    return UnknownRoi(f"{asked}; it holds {listed}", labels=list(held[:LISTED]), label_count=len(held))
 
 
 def resample_nearest(voxels: Voxels, source: Geometry, target: Geometry) -> Voxels:

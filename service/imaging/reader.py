@@ -7,15 +7,17 @@ from typing import Final
 
 from pydicom.uid import UID, RTStructureSetStorage, SegmentationStorage
 
-from service.errors import TooLarge, UnreadableImage
+from service.errors import SuvUnknown, TooLarge, UnfitCase, UnreadableImage
 from service.imaging.case import Case, Image, Mask, check_same_grid
 from service.imaging.dataset import parse, public_name, read_class
 from service.imaging.dicom import read_series
 from service.imaging.geometry import Geometry
 from service.imaging.guard import Format, Limits, sniff
-from service.imaging.labels import LabelMap
+from service.imaging.regions import Roi
+from service.imaging.resampling import Resampled, check_covered, onto_grid
 from service.imaging.rtstruct import read_structures
 from service.imaging.segmentation import read_segments
+from service.imaging.suv import Suv
 from service.imaging.volumes import read_labels, read_volume
 
 SEGMENTATIONS: Final = (SegmentationStorage, UID("1.2.840.10008.5.1.4.1.1.66.7"))  # the second: label maps
@@ -35,32 +37,52 @@ class CaseFiles:
     mask: Sequence[Path]
 
 
-def read_case(files: CaseFiles, *, roi: str | None, resample_mask: bool, limits: Limits, case_id: str | None) -> Case:
+def read_case(
+    files: CaseFiles,
+    *,
+    roi: Roi,
+    resample_mask: bool,
+    limits: Limits,
+    case_id: str | None,
+    reference: str | None = None,
+    suv: Suv | None = None,
+) -> Case:
     """Read and check a case.
 
     Args:
         files: where its parts lie, under any names.
-        roi: a label's value, a segment's or an ROI's name or number, "all", or None for the only one.
+        roi: label values, segments' or ROIs' names or numbers, "all", "whole", or None for the only one; see
+            `regions.choose_regions`.
         resample_mask: allow the mask to lie on another grid and resample it by nearest neighbour.
         limits: on every single volume.
         case_id: the caller's pseudonym.
+        reference: allow the channels to lie on different grids and resample them onto this one's.
+        suv: make SUV of the values of every DICOM PET series.
 
     Raises:
         CaseError: see the readers; GeometryMismatch where a channel or the mask lies on another grid.
+        SuvUnknown: SUV were asked for, and there is no PET series or it does not tell them.
     """
-    images = {channel: read_image(paths, limits) for channel, paths in files.images.items()}
-    first = next(iter(images.values()))
-    grid = first.geometry
+    images = {channel: read_image(paths, limits, suv) for channel, paths in files.images.items()}
+    if suv and all(image.modality != "PT" for image in images.values()):
+        raise SuvUnknown("SUV were asked for, and no image is a DICOM PET series")
+    first = images[_reference(images, reference)]
+    resampled = {} if reference is None else _resample(images, first, limits)
+    images |= {channel: moved.image for channel, moved in resampled.items()}
+    hint = "; resample_images=true resamples the channels" if reference is None else ""
     for channel, image in images.items():
-        check_same_grid(grid, image.geometry, f"image {channel}")
+        check_same_grid(first.geometry, image.geometry, f"image {channel}", hint)
     masks, remarks = _read_masks(files.mask, first, roi, resample_mask, limits)
+    for channel, moved in resampled.items():
+        for mask in masks:
+            check_covered(mask, channel, moved)
     notes = [f"image {channel}: {note}" for channel, image in images.items() for note in image.notes]
     notes += [f"mask: {note}" for note in remarks]
-    on_one_grid = {channel: _with_grid(image, grid) for channel, image in images.items()}
+    on_one_grid = {channel: _with_grid(image, first.geometry) for channel, image in images.items()}
     return Case(case_id, on_one_grid, masks, tuple(notes))
 
 
-def read_image(paths: Sequence[Path], limits: Limits) -> Image:
+def read_image(paths: Sequence[Path], limits: Limits, suv: Suv | None = None) -> Image:
     """Read one channel: a volume file, a DICOM series as several files, or one zip of them.
 
     Raises:
@@ -68,11 +90,26 @@ def read_image(paths: Sequence[Path], limits: Limits) -> Image:
     """
     if len(paths) == 1 and sniff(paths[0]) not in (Format.DICOM, Format.ZIP):
         return read_volume(paths[0], limits)
-    return read_series(paths, limits)
+    return read_series(paths, limits, suv)
+
+
+def _reference(images: Mapping[str, Image], wanted: str | None) -> str:
+    if wanted is not None and wanted not in images:
+        raise UnfitCase("there is no channel of the name that the reference has", channels=sorted(images))
+    return wanted or next(iter(images))
+
+
+def _resample(images: Mapping[str, Image], reference: Image, limits: Limits) -> dict[str, Resampled]:
+    """Bring the channels that lie on another grid onto the reference's."""
+    return {
+        channel: onto_grid(image, reference, limits)
+        for channel, image in images.items()
+        if not reference.geometry.matches(image.geometry)
+    }
 
 
 def _read_masks(
-    paths: Sequence[Path], image: Image, roi: str | None, resample: bool, limits: Limits
+    paths: Sequence[Path], image: Image, roi: Roi, resample: bool, limits: Limits
 ) -> tuple[tuple[Mask, ...], Sequence[str]]:
     """Read the regions asked for onto the image's grid, with notes."""
     kind = sniff(paths[0]) if len(paths) == 1 else None
@@ -86,11 +123,11 @@ def _read_masks(
     labels = read_labels(paths[0], limits).on_grid(image.geometry, resample=resample)
     hint = "" if resample else "; resample_mask=true resamples the mask by nearest neighbour"
     check_same_grid(image.geometry, labels.geometry, "mask", hint)
-    return _choose(labels, roi, limits), labels.notes
+    return labels.masks_within(roi, limits)
 
 
 def _read_dicom_masks(
-    path: Path, image: Image, roi: str | None, resample: bool, limits: Limits
+    path: Path, image: Image, roi: Roi, resample: bool, limits: Limits
 ) -> tuple[tuple[Mask, ...], Sequence[str]]:
     size, most = path.stat().st_size, min(limits.decoded_bytes, MASK_BYTES)
     if size > most:
@@ -102,19 +139,6 @@ def _read_dicom_masks(
     if kind in SEGMENTATIONS:
         return read_segments(dataset, image, roi, resample, limits)
     raise UnreadableImage(f"got a DICOM object of class {public_name(kind)} as mask; accepted are SEG and RTSTRUCT")
-
-
-def _choose(labels: LabelMap, roi: str | None, limits: Limits) -> tuple[Mask, ...]:
-    """Make the masks asked for; each takes a byte per voxel."""
-    wanted = len(labels.counts) if roi == "all" else 1
-    if wanted * labels.voxels.size > limits.decoded_bytes:
-        raise TooLarge(
-            f"{wanted} regions of {labels.voxels.size} voxels are over {limits.decoded_bytes} bytes; ask for fewer",
-            got=wanted * labels.voxels.size,
-            limit=limits.decoded_bytes,
-            unit="decoded bytes",
-        )
-    return labels.mask(roi)
 
 
 def _with_grid(image: Image, grid: Geometry) -> Image:

@@ -1,7 +1,8 @@
-"""Which of the regions that a DICOM mask holds is meant: ROIs of an RTSTRUCT, segments of a SEG."""
+"""Which of the regions that a mask holds are meant: labels of an image, segments of a SEG, ROIs of an RTSTRUCT."""
 
 from collections.abc import Sequence
-from typing import Final, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +11,16 @@ from service.errors import EmptyRoi, GeometryMismatch, RoiTooSmall, TooLarge, Un
 from service.imaging.case import LEAST_ROI_VOXELS, Image, Mask
 from service.imaging.geometry import Geometry
 from service.imaging.guard import Limits
-from service.imaging.labels import LISTED, MOST_ROIS
+from service.imaging.references import RegionReference
 
+MOST_ROIS: Final = 256  # described at once
+LISTED: Final = 50
 LONGEST_NAME: Final = 64  # characters, as DICOM's LO allows
+ALL: Final = "all"  # each region by itself
+WHOLE: Final = "whole"  # all regions as one
+LABEL: Final = "label"
+
+Roi: TypeAlias = str | Sequence[str] | None
 
 
 class Region(Protocol):
@@ -30,35 +38,101 @@ class Region(Protocol):
 R = TypeVar("R", bound=Region)
 
 
-def choose_regions(held: Sequence[R], roi: str | None, word: str) -> tuple[R, ...]:
-    """Return the regions asked for.
+@dataclass(frozen=True)
+class Chosen(Generic[R]):
+    """One region of the result.
+
+    Attributes:
+        name: as the result names it.
+        parts: the regions of the mask whose voxels it takes: one, or all of them.
+    """
+
+    name: str
+    parts: tuple[R, ...]
+
+
+def choose_regions(held: Sequence[R], roi: Roi, word: str, usable: Sequence[R] | None = None) -> tuple[Chosen[R], ...]:
+    """Return the regions asked for, in the order asked for; one asked for twice comes once.
 
     Args:
         held: the regions of the mask.
-        roi: a name, or a number where no region has that name; "all"; or None for the only one.
+        roi: names, or numbers where no region has that name; a text that is neither and holds commas is a list of
+            them. "all" stands for every region, "whole" for the union of all; None for the only one.
         word: what the format calls a region.
+        usable: what "all", "whole" and None choose among, where that is not all that is held.
 
     Raises:
         EmptyRoi: the mask holds none at all.
-        UnknownRoi: no region, or several, have the name; or None was given and there are several.
-        TooLarge: "all" of more than `MOST_ROIS`.
+        UnknownRoi: no region, or several, have a name; None was given and there are several; or a region is itself
+            named "whole" and there are others.
+        TooLarge: more than `MOST_ROIS`.
     """
-    if not held:
+    usable = held if usable is None else usable
+    asked = _split(roi, held)
+    if not held or not (usable or set(asked) - {ALL, WHOLE}):
         raise EmptyRoi(f"the mask holds no {word} that could be used", voxels=0)
-    if roi == "all":
-        if len(held) > MOST_ROIS:
-            raise TooLarge(f"the mask holds {len(held)} {word}s, at most {MOST_ROIS} are described at once")
-        return tuple(held)
-    if roi is None:
-        if len(held) > 1:
-            raise _unknown(held, f"the mask holds {len(held)} {word}s and `roi` names none")
-        return tuple(held)
-    found = [one for one in held if one.name == roi.strip()] or [one for one in held if str(one.number) == roi.strip()]
+    if not asked and len(usable) > 1:
+        raise _unknown(usable, word, f"the mask holds {len(usable)} {word}s and `roi` names none")
+    found: dict[int | None, tuple[R, ...]] = {}
+    for place, text in enumerate(asked or [ALL], start=1):
+        if text == WHOLE:
+            _check_unnamed(held, word)
+            found[None] = tuple(usable)
+        else:
+            which = usable if text == ALL else [_find(held, text, word, (place, len(asked)))]
+            found |= {one.number: (one,) for one in which if one.number not in found}
+    _check_count(len(found), word)
+    names = iter(tell_apart([parts[0] for number, parts in found.items() if number is not None]))
+    return tuple(Chosen(WHOLE if number is None else next(names), parts) for number, parts in found.items())
+
+
+def asks_for_all(roi: Roi, held: Sequence[Region]) -> bool:
+    """Whether every region is meant, by itself or in the union."""
+    return not {ALL, WHOLE}.isdisjoint(_split(roi, held))
+
+
+def tell_whole(chosen: Sequence[Chosen[R]], word: str) -> list[str]:
+    """Return a note of what the union holds, where it was asked for."""
+    return [
+        f"ROI {WHOLE} is the union of the {word}s {', '.join(str(part.number) for part in one.parts)}"
+        for one in chosen
+        if one.name == WHOLE and len(one.parts) > 1
+    ]
+
+
+def _split(roi: Roi, held: Sequence[Region]) -> list[str]:
+    texts = () if roi is None else (roi,) if isinstance(roi, str) else roi
+    known = {one.name for one in held} | {str(one.number) for one in held}
+    asked: list[str] = []
+    for text in map(str.strip, texts):
+        asked += [text] if text in known else [part.strip() for part in text.split(",")]
+    return asked
+
+
+def _find(held: Sequence[R], text: str, word: str, place: tuple[int, int]) -> R:
+    found = [one for one in held if one.name == text] or [one for one in held if str(one.number) == text]
     if len(found) > 1:
-        raise _unknown(found, f"{len(found)} {word}s of the mask have this name; ask for one by its number")
+        raise _unknown(found, word, f"{len(found)} {word}s of the mask have this name; ask for one by its number")
     if not found:
-        raise _unknown(held, f"the mask does not hold this {word}")
-    return tuple(found)
+        which = f"this {word}" if place[1] == 1 else f"the {word} asked for at place {place[0]} of {place[1]}"
+        raise _unknown(held, word, f"the mask does not hold {which}")
+    return found[0]
+
+
+def _check_unnamed(held: Sequence[Region], word: str) -> None:
+    named = [one for one in held if one.name == WHOLE]
+    if named and len(held) > 1:
+        raise _unknown(held, word, f"a {word} is itself named {WHOLE}; ask for it, or for the others, by number")
+
+
+def _check_count(count: int, word: str) -> None:
+    if count > MOST_ROIS:
+        raise TooLarge(
+            f"{count} {word}s were asked for, at most {MOST_ROIS} are described at once",
+            got=count,
+            limit=MOST_ROIS,
+            unit="regions",
+        )
 
 
 def printable(name: str) -> str:
@@ -74,13 +148,15 @@ def tell_apart(chosen: Sequence[Region]) -> list[str]:
     ]
 
 
-def _unknown(held: Sequence[Region], reason: str) -> UnknownRoi:
-    listed = ", ".join(f"{one.number} ({one.name})" for one in held[:LISTED]) + (", ..." if len(held) > LISTED else "")
-    return UnknownRoi(
-        f"{reason}; it holds {listed}",
-        regions=[{"number": one.number, "name": one.name} for one in held[:LISTED]],
-        region_count=len(held),
+def _unknown(held: Sequence[Region], word: str, reason: str) -> UnknownRoi:
+    shown = held[:LISTED]
+    listed = ", ".join(str(one.number) if word == LABEL else f"{one.number} ({one.name})" for one in shown)
+    facts: dict[str, Any] = (
+        {"labels": [one.number for one in shown], "label_count": len(held)}
+        if word == LABEL
+        else {"regions": [{"number": one.number, "name": one.name} for one in shown], "region_count": len(held)}
     )
+    return UnknownRoi(f"{reason}; it holds {listed}{', ...' if len(held) > LISTED else ''}", **facts)
 
 
 def check_masks_size(count: int, voxels: int, limits: Limits) -> None:
@@ -98,7 +174,9 @@ def check_masks_size(count: int, voxels: int, limits: Limits) -> None:
         )
 
 
-def to_mask(voxels: NDArray[np.bool_], grid: Geometry, name: str, what: str) -> Mask:
+def to_mask(
+    voxels: NDArray[np.bool_], grid: Geometry, name: str, what: str, source: RegionReference | None = None
+) -> Mask:
     """Make a region's mask; `what` names the region by its number.
 
     Raises:
@@ -112,7 +190,7 @@ def to_mask(voxels: NDArray[np.bool_], grid: Geometry, name: str, what: str) -> 
         raise RoiTooSmall(
             f"{what} holds {count} voxel, at least {LEAST_ROI_VOXELS} are needed", voxels=count, needed=LEAST_ROI_VOXELS
         )
-    return Mask(voxels, grid, name)
+    return Mask(voxels, grid, name, source)
 
 
 def check_frame(named: str, image: Image, what: str) -> list[str]:

@@ -13,14 +13,25 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.errors import EmptyRoi, TooLarge, UnreadableImage, UnusableImage
 from service.imaging.case import Image, Mask
 from service.imaging.contours import Drawing, Points, draw_contours
-from service.imaging.dataset import LARGEST, quietly
+from service.imaging.dataset import LARGEST, quietly, read_region
 from service.imaging.guard import Limits
 from service.imaging.itk_bridge import RAS_TO_LPS
-from service.imaging.regions import check_frame, check_masks_size, choose_regions, printable, tell_apart, to_mask
+from service.imaging.regions import (
+    Chosen,
+    asks_for_all,
+    check_frame,
+    check_masks_size,
+    choose_regions,
+    printable,
+    tell_whole,
+    to_mask,
+)
+from service.imaging.regions import Roi as Asked
 
 PLANAR: Final = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 OTHER_TYPES: Final = ("POINT", "OPEN_PLANAR", "OPEN_NONPLANAR")
@@ -51,13 +62,14 @@ class Roi:
         return {one if one in (*PLANAR, *OTHER_TYPES) else "unknown" for one in named}
 
 
-def read_structures(dataset: Any, image: Image, roi: str | None, limits: Limits) -> tuple[tuple[Mask, ...], list[str]]:
+def read_structures(dataset: Any, image: Image, roi: Asked, limits: Limits) -> tuple[tuple[Mask, ...], list[str]]:
     """Draw the regions asked for on the grid of an image.
 
     Args:
         dataset: a parsed RTSTRUCT.
         image: gives the grid and the frame of reference.
-        roi: an ROI's name or number, "all", or None for the only one that has contours.
+        roi: ROIs' names or numbers, "all", "whole", or None for the only one that has contours; see
+            `choose_regions`.
         limits: on the voxels of all masks together.
 
     Returns:
@@ -72,13 +84,23 @@ def read_structures(dataset: Any, image: Image, roi: str | None, limits: Limits)
     held = _read_rois(dataset)
     chosen, notes = _choose(held, roi)
     check_masks_size(len(chosen), image.voxels.size, limits)
-    masks = []
-    for one, name in zip(chosen, tell_apart(chosen), strict=True):
-        notes += check_frame(one.frame_of_reference, image, f"ROI {one.number}")
-        drawing = draw_contours(_points(one), image.geometry)
-        notes += _tell(one, drawing)
-        masks.append(to_mask(drawing.voxels, image.geometry, name, f"ROI {one.number}"))
-    return tuple(masks), [NOTE, *dict.fromkeys(notes)]
+    notes += tell_whole(chosen, "ROI")
+    masks = tuple(_draw(one, dataset, image, notes) for one in chosen)
+    return masks, [NOTE, *dict.fromkeys(notes)]
+
+
+def _draw(chosen: Chosen[Roi], dataset: Any, image: Image, notes: list[str]) -> Mask:
+    """Draw one ROI, or the union of several; what is worth telling is added to the notes."""
+    drawn: list[NDArray[np.bool_]] = []
+    for part in chosen.parts:
+        notes += check_frame(part.frame_of_reference, image, f"ROI {part.number}")
+        drawing = draw_contours(_points(part), image.geometry)
+        notes += _tell(part, drawing)
+        drawn = [drawing.voxels | drawn[0]] if drawn else [drawing.voxels]
+    single = chosen.parts[0].number if len(chosen.parts) == 1 else None
+    what = "the union of all ROIs" if single is None else f"ROI {single}"
+    source = None if single is None else read_region(dataset, single)
+    return to_mask(drawn[0], image.geometry, chosen.name, what, source)
 
 
 def _read_rois(dataset: Any) -> list[Roi]:
@@ -105,24 +127,18 @@ def _read_rois(dataset: Any) -> list[Roi]:
     return rois
 
 
-def _choose(held: Sequence[Roi], roi: str | None) -> tuple[tuple[Roi, ...], list[str]]:
+def _choose(held: Sequence[Roi], roi: Asked) -> tuple[tuple[Chosen[Roi], ...], list[str]]:
     """Choose among all where one is named, else among those that can be drawn."""
-    if roi not in (None, "all"):
-        (one,) = choose_regions(held, roi, "ROI")
+    drawn = [one for one in held if one.contours]
+    planar = [one for one in drawn if one.types() <= set(PLANAR)]
+    chosen = choose_regions(held, roi, "ROI", usable=drawn if roi is None else planar or drawn)
+    for one in {id(part): part for each in chosen for part in each.parts}.values():
         if not one.contours:
             raise EmptyRoi(f"ROI {one.number} has no contours", voxels=0)
         _check_types(one)
-        return (one,), []
-    drawn = [one for one in held if one.contours]
-    if roi == "all":
-        planar = [one for one in drawn if one.types() <= set(PLANAR)]
-        if not planar and drawn:
-            _check_types(drawn[0])
-        left = ", ".join(str(one.number) for one in held if one not in planar)
-        notes = [f"ROIs without closed planar contours were left out: {left}"] if left else []
-        return choose_regions(planar, roi, "ROI"), notes
-    chosen = choose_regions(drawn, roi, "ROI")
-    _check_types(chosen[0])
+    left = ", ".join(str(one.number) for one in held if one not in planar)
+    if left and asks_for_all(roi, held):
+        return chosen, [f"ROIs without closed planar contours were left out: {left}"]
     return chosen, []
 
 

@@ -18,13 +18,22 @@ from numpy.typing import NDArray
 
 from service.errors import GeometryMismatch, TooLarge, UnreadableImage, UnusableImage
 from service.imaging.case import Image, Mask, check_same_grid
-from service.imaging.dataset import public_name, quietly
+from service.imaging.dataset import public_name, quietly, read_region
 from service.imaging.geometry import MATCH_TOLERANCE, Geometry
 from service.imaging.guard import Limits, check_size
 from service.imaging.itk_bridge import RAS_TO_LPS
 from service.imaging.labels import resample_nearest
 from service.imaging.pixels import check_encoded_size
-from service.imaging.regions import check_frame, check_masks_size, choose_regions, printable, tell_apart, to_mask
+from service.imaging.regions import (
+    Chosen,
+    Roi,
+    check_frame,
+    check_masks_size,
+    choose_regions,
+    printable,
+    tell_whole,
+    to_mask,
+)
 
 logging.getLogger("highdicom").setLevel(logging.CRITICAL + 1)  # its messages quote values
 
@@ -43,14 +52,14 @@ class Segment:
 
 
 def read_segments(
-    dataset: Any, image: Image, roi: str | None, resample: bool, limits: Limits
+    dataset: Any, image: Image, roi: Roi, resample: bool, limits: Limits
 ) -> tuple[tuple[Mask, ...], list[str]]:
     """Lay the segments asked for on the grid of an image.
 
     Args:
         dataset: a parsed SEG.
         image: gives the grid and the frame of reference.
-        roi: a segment's label or number, "all", or None for the only one.
+        roi: segments' labels or numbers, "all", "whole", or None for the only one; see `choose_regions`.
         resample: allow the segmentation to lie on another grid and resample it by nearest neighbour.
         limits: on the segmentation's volume, and on all masks together.
 
@@ -71,12 +80,16 @@ def read_segments(
     check_masks_size(len(chosen), image.voxels.size, limits)
     if kind == "FRACTIONAL":
         notes.append(f"fractional segments: a voxel belongs where its fraction is at least {FRACTION}")
+    notes += tell_whole(chosen, "segment")
     masks = []
-    for segment, name in zip(chosen, tell_apart(chosen), strict=True):
-        voxels, geometry = _decode(segmentation, segment, limits)
+    for one in chosen:
+        voxels, geometry = _decode(segmentation, one, limits)
         placed, note = _lay(voxels, geometry, image.geometry, resample)
         notes += [note] if note else []
-        masks.append(to_mask(placed, image.geometry, name, f"segment {segment.number}"))
+        single = one.parts[0].number if len(one.parts) == 1 else None
+        what = "the union of all segments" if single is None else f"segment {single}"
+        source = None if single is None else read_region(dataset, single)
+        masks.append(to_mask(placed, image.geometry, one.name, what, source))
     return tuple(masks), list(dict.fromkeys(notes))
 
 
@@ -118,8 +131,8 @@ def _list(dataset: Any) -> list[Segment]:
     return [one for one in listed if one.number > 0]
 
 
-def _decode(segmentation: Any, segment: Segment, limits: Limits) -> tuple[NDArray[np.bool_], Geometry]:
-    """Decode one segment: bool (columns, rows, slices) and its grid."""
+def _decode(segmentation: Any, chosen: Chosen[Segment], limits: Limits) -> tuple[NDArray[np.bool_], Geometry]:
+    """Decode one segment, or the union of several one by one: bool (columns, rows, slices) and its grid."""
     with quietly("the frames of the SEG do not form a regular volume"):
         geometry = segmentation.get_volume_geometry()
     if geometry is None:
@@ -128,8 +141,10 @@ def _decode(segmentation: Any, segment: Segment, limits: Limits) -> tuple[NDArra
     check_size((columns, rows, slices), 4 if segmentation.SegmentationType == "FRACTIONAL" else 1, limits)
     syntax = segmentation.file_meta.TransferSyntaxUID
     with quietly(f"the frames of the SEG cannot be decoded (transfer syntax {public_name(syntax)})"):
-        volume = segmentation.get_volume(segment_numbers=[segment.number])
-        voxels = np.asarray(volume.array)[..., 0] >= (FRACTION if volume.array.dtype.kind == "f" else 1)
+        voxels = np.zeros((slices, rows, columns), np.bool_)
+        for part in chosen.parts:
+            volume = segmentation.get_volume(segment_numbers=[part.number])
+            voxels |= np.asarray(volume.array)[..., 0] >= (FRACTION if volume.array.dtype.kind == "f" else 1)
         affine = np.eye(4)
         affine[:3] = RAS_TO_LPS @ np.asarray(volume.affine)[:3, [2, 1, 0, 3]]  # from (slices, rows, columns)
     return voxels.transpose(2, 1, 0), Geometry((columns, rows, slices), affine)

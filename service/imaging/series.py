@@ -15,6 +15,8 @@ from service.errors import IrregularSeries, UnusableImage
 from service.imaging.case import Voxels
 from service.imaging.geometry import Geometry
 from service.imaging.itk_bridge import affine_from_lps
+from service.imaging.references import InstanceReference
+from service.imaging.suv import Uptake
 
 GAP_RELATIVE: Final = 0.01  # a distance between slices may differ from the usual one by this part of it,
 GAP_MM: Final = 0.01  # or by this much, whichever is more
@@ -41,6 +43,8 @@ class Slice:
         padded: the file names a padding value.
         lossy: the pixels went through a lossy compression.
         frame_of_reference: its UID; empty where the file gives none.
+        source: who the file is, where it says.
+        uptake: how a PET slice's values become SUV, where that was asked for.
     """
 
     series: str
@@ -56,6 +60,8 @@ class Slice:
     padded: bool
     lossy: bool
     frame_of_reference: str
+    source: InstanceReference | None = None
+    uptake: Uptake | None = None
 
 
 def arrange(slices: Sequence[Slice]) -> tuple[list[Slice], Geometry, tuple[str, ...]]:

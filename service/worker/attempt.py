@@ -114,6 +114,8 @@ def _work(desk: Desk, claim: Claim) -> tuple[Case, dict[str, Any]]:
         resample_mask=request.resample_mask,
         limits=Limits(decoded_bytes=values.max_decoded_bytes, voxels=values.max_voxels, files=values.max_files),
         case_id=claim.job.case_id,
+        reference=request.reference,
+        suv=request.suv,
     )
     reading = round(time.perf_counter() - began, 6)
     with desk.progress.until_end():

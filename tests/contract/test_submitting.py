@@ -70,7 +70,7 @@ def test_options_reach_the_job(shared: Service) -> None:
         roi="GTV-1 (links)", radiomics="full", resample_mask="true", radiomics_axes="stored", case_id="Fall 1 ü"
     )
     request = request_of(shared, job["id"])
-    assert (request.roi, request.preset, request.resample_mask) == ("GTV-1 (links)", "full", True)
+    assert (request.roi, request.preset, request.resample_mask) == (("GTV-1 (links)",), "full", True)
     assert (request.radiomics_axes, request.parameters, job["case_id"]) == ("stored", None, "Fall 1 ü")
 
 

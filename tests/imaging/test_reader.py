@@ -170,7 +170,7 @@ def test_at_most_fifty_labels_are_listed(tmp_path, image):
         read({"ct": image}, mask)
     assert len(refusal.value.facts["labels"]) == 50
     assert refusal.value.facts["label_count"] == 300
-    with pytest.raises(TooLarge, match="300 labels, at most 256"):
+    with pytest.raises(TooLarge, match="300 labels were asked for, at most 256"):
         read({"ct": image}, mask, roi="all")
 
 
