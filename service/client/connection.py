@@ -1,28 +1,22 @@
-"""The connection to a service: submit, wait, fetch, remove."""
+"""The connection to a service: submit, wait, fetch, remove; every call blocks."""
 
 import time
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
-from urllib.parse import urlsplit
+from typing import Any, Final, Self, TypeVar, Unpack
 
 import httpx
 
-from service.client.form import Images, Part, Submission, collect_files, collect_images
+from service.client import cohorts, conversation
+from service.client.cohorts import CohortItems
+from service.client.conversation import PATIENCE, Answer, Call, Document, Patience, Pause, Talk
+from service.client.form import Images, Masks, Options, Submission
 from service.client.result import FeatureVectorResult
-from service.errors import Refused, ServiceUnreachable
-from service.radiomics_settings import Axes
+
+T = TypeVar("T")
 
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
-TERMINAL: Final = frozenset({"succeeded", "failed", "cancelled", "expired"})
-TRANSIENT: Final = frozenset({500, 502, 503, 504})
-RETRY_PAUSES: Final = (0.5, 1.0, 2.0, 4.0)
-WAIT_SECONDS: Final = 30
-SHARE_OF_WAITED: Final = 0.05
-SHORTEST_PAUSE: Final = 0.02
-LONGEST_PAUSE: Final = 0.5
 
 
 class Client:
@@ -33,6 +27,7 @@ class Client:
         key: the API key, where one is demanded.
         on_upload: receives bytes sent so far, and in all.
         on_status: receives the job's document whenever it changed, until it is terminal.
+        patience: when a request is tried again.
     """
 
     def __init__(
@@ -41,16 +36,13 @@ class Client:
         key: str | None = None,
         *,
         on_upload: Callable[[int, int], None] | None = None,
-        on_status: Callable[[dict[str, Any]], None] | None = None,
+        on_status: Callable[[Document], None] | None = None,
+        patience: Patience = PATIENCE,
     ) -> None:
-        self._on_upload = on_upload or (lambda _sent, _total: None)
+        self._on_upload = on_upload
         self._on_status = on_status
-        self._http = httpx.Client(
-            base_url=url,
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx.Timeout(60, connect=5),
-            trust_env=urlsplit(url).hostname not in ("localhost", "127.0.0.1", "::1"),  # no proxy to this machine
-        )
+        self._patience = patience
+        self._http = httpx.Client(**conversation.connection_options(url, key))
 
     def __enter__(self) -> Self:
         return self
@@ -62,93 +54,86 @@ class Client:
         """Close the connections."""
         self._http.close()
 
-    def extract(
-        self,
-        image: Images,
-        mask: Path | Sequence[Path],
-        *,
-        model: str | None = None,
-        roi: str | None = None,
-        radiomics: str | Path | None = None,
-        case_id: str | None = None,
-        resample_mask: bool = False,
-        radiomics_axes: Axes = "canonical",
-    ) -> FeatureVectorResult:
+    def extract(self, image: Images, mask: Masks, **options: Unpack[Options]) -> FeatureVectorResult:
         """Send a case, wait for its end and return its result.
 
         Args:
             image: a file, a folder of DICOM files, several files, or any of these by channel.
             mask: the mask's file, or files.
-            model: bundle, as `name` or `name@version`.
-            roi: which region, where the mask holds several; `all` for each of them.
-            radiomics: a preset's name, or the path of a PyRadiomics parameter file.
-            case_id: your pseudonym for the case.
-            resample_mask: take a mask on another grid, by nearest neighbour.
-            radiomics_axes: "stored" computes radiomics along the file's own axes, as PyRadiomics on the file would.
+            options: model, roi, radiomics, case_id, resample_mask, radiomics_axes; see `Options`.
 
         Raises:
             Refused: the request or the case was refused, or the job was cancelled.
             ServiceUnreachable: nothing answers, also after some tries.
         """
-        submission = Submission(
-            collect_images(image),
-            collect_files(mask),
-            model,
-            roi,
-            radiomics,
-            case_id,
-            resample_mask,
-            radiomics_axes,
-        )
-        return FeatureVectorResult.model_validate(self.run(submission))
+        return FeatureVectorResult.model_validate(self.run(Submission.of(image, mask, **options)))
 
-    def run(self, submission: Submission) -> dict[str, Any]:
+    def run(self, submission: Submission) -> Document:
         """Send a case, wait for its end and return the service's own document.
 
         Raises:
             Refused: as `extract`.
             ServiceUnreachable: as `extract`.
         """
-        job = self.submit(submission)
-        return self.wait(str(job["id"]))
+        return self._hold(conversation.run(submission, self._on_status, self._patience))
 
-    def submit(self, submission: Submission, idempotency_key: str | None = None) -> dict[str, Any]:
+    def submit(self, submission: Submission, idempotency_key: str | None = None) -> Document:
         """Send a case and return the accepted job's document."""
-        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
-        return self._json(lambda: self._post(submission, headers))
+        return self._hold(conversation.submit(submission, idempotency_key, self._patience))
 
-    def wait(self, job_id: str) -> dict[str, Any]:
+    def wait(self, job_id: str) -> Document:
         """Wait until a job ended well and return its document.
 
         Raises:
             Refused: it failed, was cancelled or has expired.
         """
-        # Whoever wants to see the stages polls; otherwise the service holds the request until the end.
-        began = time.monotonic()
-        headers = {} if self._on_status else {"Prefer": f"wait={WAIT_SECONDS}"}
-        document = self._get(f"/features/{job_id}", headers)
-        while document["status"] not in TERMINAL:
-            if self._on_status:
-                self._on_status(document)
-                time.sleep(min(max(SHARE_OF_WAITED * (time.monotonic() - began), SHORTEST_PAUSE), LONGEST_PAUSE))
-            document = self._get(f"/features/{job_id}", headers)
-        if document["status"] != "succeeded":
-            problem = document.get("problem") or {"detail": f"the job is {document['status']}"}
-            raise refusal(problem)
-        return document
+        return self._hold(conversation.wait(job_id, self._on_status, self._patience))
 
     def fetch(self, path: str, media_type: str) -> bytes:
         """Return a representation of a result: `/features/ID` as `text/csv`, or `/features/ID/preview.png`."""
-        return self._send(lambda: self._http.get(path, headers={"Accept": media_type})).content
+        return self._send(Call("GET", path, {"Accept": media_type})).content
 
-    def remove(self, job_id: str) -> None:
+    def delete(self, job_id: str) -> None:
         """Cancel a job if it still runs and remove every trace of it."""
-        self._send(lambda: self._http.delete(f"/features/{job_id}"))
+        self._send(Call("DELETE", f"/features/{job_id}"))
 
     def models(self) -> list[dict[str, Any]]:
         """Return the documents of the installed models."""
-        documents: list[dict[str, Any]] = self._send(lambda: self._http.get("/models")).json()
+        documents: list[dict[str, Any]] = self._send(Call("GET", "/models")).json()
         return documents
+
+    def create_cohort(self, items: CohortItems, **options: Unpack[Options]) -> Document:
+        """Announce many cases and return the cohort's document.
+
+        Args:
+            items: one per case, or a table in PyRadiomics' batch format.
+            options: what holds for all of them; see `Options`.
+        """
+        return self._hold(cohorts.create(items, Submission({}, (), **options), self._patience))
+
+    def cohort(self, cohort: str) -> Document:
+        """Return a cohort's document: how many of its items stand where."""
+        return self._hold(cohorts.look(cohort, self._patience))
+
+    def cohort_items(self, cohort: str, status: str | None = None) -> list[Document]:
+        """Return the documents of a cohort's items, or of those of one status, such as `awaiting-files`."""
+        return self._hold(cohorts.items(cohort, status, self._patience))
+
+    def submit_item(self, cohort: str, number: int, image: Images, mask: Masks) -> Document:
+        """Send the files of an item, counted from 1, and return its document; the same again give the same job."""
+        return self._hold(cohorts.submit_item(cohort, number, Submission.of(image, mask), self._patience))
+
+    def save_cohort_results(self, cohort: str, path: Path) -> None:
+        """Save the table of a cohort's results so far, as .csv or .parquet by the path's suffix."""
+        self._hold(cohorts.save_results(cohort, path, self._patience))
+
+    def cancel_cohort(self, cohort: str) -> Document:
+        """Cancel what of a cohort has not ended, and return its document; results are kept."""
+        return self._hold(cohorts.cancel(cohort, self._patience))
+
+    def delete_cohort(self, cohort: str) -> None:
+        """Cancel what of a cohort has not ended, and remove every trace of it."""
+        self._send(Call("DELETE", f"/cohorts/{cohort}"))
 
     def check(self) -> None:
         """Make sure, without trying again, that something answers.
@@ -156,67 +141,43 @@ class Client:
         Raises:
             ServiceUnreachable: nothing does.
         """
-        try:
-            self._http.get("/livez")
-        except httpx.TransportError as error:
-            raise _unreachable(self._http.base_url) from error
+        answer = self._take(Call("GET", "/livez"))
+        if isinstance(answer, httpx.TransportError):
+            raise conversation.unreachable(self._http.base_url) from answer
 
-    def _post(self, submission: Submission, headers: Mapping[str, str]) -> httpx.Response:
-        files = list(submission.files())
-        total = sum(path.stat().st_size for _, path in files)
-        sent = 0
+    def _send(self, call: Call) -> httpx.Response:
+        return self._hold(conversation.send(call, self._patience))
 
-        def count(size: int) -> None:
-            nonlocal sent
-            sent += size
-            self._on_upload(sent, total)
-
-        parts: list[tuple[str, tuple[str, Any]]] = [
-            (field, (f"{field}-{number:04d}", Part(path, count))) for number, (field, path) in enumerate(files)
-        ]
-        return self._http.post("/features", data=submission.texts(), files=parts, headers=dict(headers))
-
-    def _get(self, path: str, headers: Mapping[str, str]) -> dict[str, Any]:
-        return self._json(lambda: self._http.get(path, headers={"Accept": "application/json", **headers}))
-
-    def _json(self, request: Callable[[], httpx.Response]) -> dict[str, Any]:
-        document: dict[str, Any] = self._send(request).json()
-        return document
-
-    def _send(self, request: Callable[[], httpx.Response]) -> httpx.Response:
-        """Send a request, again after a pause where that can help.
-
-        Raises:
-            Refused: the service answered with a problem.
-            ServiceUnreachable: nothing answered at any try.
-        """
-        for pause in (*RETRY_PAUSES, None):
+    def _hold(self, talk: Talk[T]) -> T:
+        """Carry a conversation to its end."""
+        answer: Answer = None
+        while True:
             try:
-                response = request()
-            except httpx.TransportError as error:
-                if pause is None:
-                    raise _unreachable(self._http.base_url) from error
-            else:
-                if response.is_success:
-                    return response
-                if pause is None or response.status_code not in TRANSIENT:
-                    raise refusal(_problem_of(response))
-            time.sleep(pause)
-        raise _unreachable(self._http.base_url)
+                step = talk.send(answer)
+            except StopIteration as end:
+                outcome: T = end.value
+                return outcome
+            answer = self._take(step)
+
+    def _take(self, step: Call | Pause) -> Answer:
+        if isinstance(step, Pause):
+            time.sleep(step.seconds)
+            return None
+        try:
+            response = self._http.send(step.request(self._http, self._on_upload), stream=True)
+            try:
+                if step.into and response.is_success:
+                    _save(response, step.into)
+                else:
+                    response.read()
+            finally:
+                response.close()
+        except httpx.TransportError as error:
+            return error
+        return response
 
 
-def _problem_of(response: httpx.Response) -> dict[str, Any]:
-    if response.headers.get("content-type", "").startswith("application/problem+json"):
-        problem: dict[str, Any] = response.json()
-        return problem
-    return {"status": response.status_code, "detail": f"the service answered {response.status_code} without a reason"}
-
-
-def refusal(problem: Mapping[str, Any]) -> Refused:
-    """Return the exception for a problem document."""
-    facts = {name: value for name, value in problem.items() if name != "detail"}
-    return Refused(str(problem.get("detail") or problem.get("title") or "refused"), **facts)
-
-
-def _unreachable(url: httpx.URL) -> ServiceUnreachable:
-    return ServiceUnreachable(f"no Radfuse service answers at {url}")
+def _save(response: httpx.Response, path: Path) -> None:
+    with path.open("wb") as file:
+        for block in response.iter_bytes():
+            file.write(block)

@@ -4,13 +4,44 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, Self, TypeAlias, TypedDict, Unpack
 
 from service.radiomics_settings import Axes
 
 SKIPPED: Final = frozenset({"DICOMDIR"})
 
 Images: TypeAlias = Path | Sequence[Path] | Mapping[str, Path | Sequence[Path]]
+Masks: TypeAlias = Path | Sequence[Path]
+Rois: TypeAlias = str | Sequence[str]
+TextParts: TypeAlias = dict[str, str | list[str]]  # several texts are sent as one field each
+FileParts: TypeAlias = list[tuple[str, tuple[str, Any]]]
+
+
+class Options(TypedDict, total=False):
+    """What may be said of a case beside its files.
+
+    Attributes:
+        model: bundle, as `name` or `name@version`.
+        roi: which regions, where the mask holds several: names or numbers, one or several; `all` for each of them,
+            `whole` for their union.
+        radiomics: a preset's name, or the path of a PyRadiomics parameter file.
+        case_id: your pseudonym for the case.
+        resample_mask: take a mask on another grid, by nearest neighbour.
+        resample_images: resample channels on other grids onto one, linearly.
+        reference: the channel that gives this grid; by default the model's first.
+        suv: "bw" makes standardised uptake values, by body weight, of DICOM PET series.
+        radiomics_axes: "stored" computes radiomics along the file's own axes, as PyRadiomics on the file would.
+    """
+
+    model: str | None
+    roi: Rois | None
+    radiomics: str | Path | None
+    case_id: str | None
+    resample_mask: bool
+    radiomics_axes: Axes
+    resample_images: bool
+    reference: str | None
+    suv: Literal["bw"] | None
 
 
 @dataclass(frozen=True)
@@ -20,19 +51,38 @@ class Submission:
     images: Mapping[str, Sequence[Path]]
     mask: Sequence[Path]
     model: str | None = None
-    roi: str | None = None
+    roi: Rois | None = None
     radiomics: str | Path | None = None
     case_id: str | None = None
     resample_mask: bool = False
     radiomics_axes: Axes = "canonical"
+    resample_images: bool = False
+    reference: str | None = None
+    suv: Literal["bw"] | None = None
 
-    def texts(self) -> dict[str, str]:
+    @classmethod
+    def of(cls, image: Images, mask: Masks, **options: Unpack[Options]) -> Self:
+        """Collect the files of a case.
+
+        Args:
+            image: a file, a folder of DICOM files, several files, or any of these by channel.
+            mask: the mask's file, or files.
+            options: see `Options`.
+        """
+        return cls(collect_images(image), collect_files(mask), **options)
+
+    def texts(self) -> TextParts:
         """Return the form's text fields."""
-        fields = {"model": self.model, "roi": self.roi, "case_id": self.case_id}
+        fields: dict[str, str | list[str] | None] = {"model": self.model, "case_id": self.case_id}
+        if self.roi is not None:
+            fields["roi"] = self.roi if isinstance(self.roi, str) else list(self.roi)
         if isinstance(self.radiomics, str):
             fields["radiomics"] = self.radiomics
         if self.resample_mask:
             fields["resample_mask"] = "true"
+        if self.resample_images:
+            fields["resample_images"] = "true"
+        fields |= {"reference": self.reference, "suv": self.suv}
         if self.radiomics_axes != "canonical":
             fields["radiomics_axes"] = self.radiomics_axes
         return {name: value for name, value in fields.items() if value is not None}
@@ -46,6 +96,31 @@ class Submission:
             yield "mask", path
         if isinstance(self.radiomics, Path):
             yield "radiomics", self.radiomics
+
+
+def form_parts(
+    submission: Submission, on_upload: Callable[[int, int], None] | None = None
+) -> tuple[TextParts, FileParts]:
+    """Return a form's text fields and its files, under names that say nothing.
+
+    Args:
+        submission: the case.
+        on_upload: receives bytes sent so far, and in all.
+    """
+    files = list(submission.files())
+    total = sum(path.stat().st_size for _, path in files) if on_upload else 0
+    sent = 0
+
+    def count(size: int) -> None:
+        nonlocal sent
+        sent += size
+        if on_upload:
+            on_upload(sent, total)
+
+    parts: FileParts = [
+        (field, (f"{field}-{number:04d}", Part(path, count))) for number, (field, path) in enumerate(files)
+    ]
+    return submission.texts(), parts
 
 
 class Part(io.RawIOBase):
@@ -107,7 +182,7 @@ def collect_images(image: Images) -> dict[str, Sequence[Path]]:
     return {"": collect_files(image)}
 
 
-def collect_files(paths: Path | Sequence[Path]) -> list[Path]:
+def collect_files(paths: Masks) -> list[Path]:
     """Return the files that `paths` name; a folder stands for all files in it, at any depth.
 
     Hidden files and DICOMDIR, which is an index and no image, are left out.
