@@ -22,6 +22,8 @@ from service.client import Client, Submission, collect_files, collect_images, re
 from service.config import CLIENT_VARIABLES, PREFIX, SECRETS_DIR, describe_settings, read_settings
 from service.errors import CaseError, RadfuseError, Refused, RequestError, ServiceUnreachable
 from service.manifest import read_manifests
+from service.report.parquet import to_parquet
+from service.report.reportable import check_reportable, without_references
 from service.report.table import to_csv
 from service.summary import print_problem, print_result
 
@@ -33,6 +35,9 @@ keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 app.add_typer(keys, name="keys")
 console = Console()
 complaints = Console(stderr=True)
+
+
+OUTPUTS = (".csv", ".parquet", ".json", ".dcm")
 
 
 class Exit(IntEnum):
@@ -121,7 +126,10 @@ def extract(  # noqa: PLR0917  # one parameter per option
         typer.Option("--stored-axes", help="Radiomics along the file's own axes, as PyRadiomics on the file gives."),
     ] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write all features to a .csv or .json file.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Write everything to a .csv, .parquet or .json file, or a DICOM report (.dcm)."
+        ),
     ] = None,
     url: Annotated[str | None, typer.Option(envvar="RADFUSE_URL", help="Address of the service.")] = None,
     key: Annotated[str | None, typer.Option(envvar="RADFUSE_API_KEY", help="API key.", show_envvar=True)] = None,
@@ -131,8 +139,8 @@ def extract(  # noqa: PLR0917  # one parameter per option
 
     Exit status: 0 done, 2 wrong usage, 3 the case was refused, 4 no service answers.
     """
-    if output and output.suffix not in (".csv", ".json"):
-        raise typer.BadParameter("the output must end in .csv or .json", param_hint="--output")
+    if output and output.suffix not in OUTPUTS:
+        raise typer.BadParameter("the output must end in .csv, .parquet, .json or .dcm", param_hint="--output")
     submission = Submission(
         images=_find_images(images),
         mask=collect_files(_existing(mask)),
@@ -143,10 +151,11 @@ def extract(  # noqa: PLR0917  # one parameter per option
         resample_mask=resample_mask,
         radiomics_axes="stored" if stored_axes else "canonical",
     )
-    document = _extract_here(submission) if local else _extract_there(submission, url or read_settings().url, key)
+    address = url or read_settings().url
+    document = _extract_here(submission) if local else _extract_there(submission, address, key)
     print_result(console, document)
     if output:
-        output.write_text(to_csv([document]) if output.suffix == ".csv" else json.dumps(document, indent=2))
+        _write_output(output, document, None if local else (address, key))
         console.print(Text(f"written: {output}"))
 
 
@@ -273,6 +282,24 @@ def _extract_here(submission: Submission) -> dict[str, Any]:
 
     with complaints.status("reading") as status:
         return extract_locally(submission, read_settings(), on_stage=status.update)
+
+
+def _write_output(output: Path, document: dict[str, Any], service: tuple[str, str | None] | None) -> None:
+    """Write a result in the form that the file's suffix names; a `service` that made it builds the report, too."""
+    if output.suffix == ".dcm" and service is not None:
+        with Client(*service) as client:
+            output.write_bytes(client.fetch(f"/features/{document['id']}", "application/dicom"))
+    elif output.suffix == ".dcm":
+        check_reportable(document)
+        from service.report.structured_report import write_report  # noqa: PLC0415  # imaging libraries
+
+        output.write_bytes(write_report(document))
+    elif output.suffix == ".parquet":
+        output.write_bytes(to_parquet([document]))
+    elif output.suffix == ".csv":
+        output.write_text(to_csv([document]))
+    else:
+        output.write_text(json.dumps(without_references(document), indent=2))
 
 
 def _extract_there(submission: Submission, url: str, key: str | None) -> dict[str, Any]:

@@ -13,13 +13,15 @@ import numpy as np
 
 from service.bundle import ModelBundle, channel_prefix, deep_feature_names
 from service.errors import UnfitCase
+from service.feature_terms import ARBITRARY_UNIT, HOUNSFIELD_UNIT
 from service.features.radiomics import compute_radiomics_many, name_engine
 from service.features.vector import FeatureVector
 from service.heads import Prediction
 from service.imaging.case import Case, Image, Mask
 from service.imaging.orientation import as_stored
 from service.imaging.preprocess import cut_crop
-from service.radiomics_settings import AnySettings, Axes
+from service.imaging.references import describe_references
+from service.radiomics_settings import AnySettings, Axes, RadiomicsSettings
 
 
 class Stage(StrEnum):
@@ -51,9 +53,14 @@ class Result:
     device: str
     seconds: Mapping[str, float]
     notes: tuple[str, ...]
+    intensity_unit: str
+    references: Mapping[str, Any] | None
 
     def document(self) -> dict[str, Any]:
-        """Return the result as JSON holds it: plain types, null where a feature has no finite value."""
+        """Return the result as JSON holds it: plain types, null where a feature has no finite value.
+
+        `references` names the DICOM objects that it was made from, for a report; callers are not shown it.
+        """
         manifest = self.bundle.manifest
         return {
             "model": {"name": manifest.name, "version": manifest.version, "sha256": self.bundle.sha256},
@@ -62,11 +69,12 @@ class Result:
                 "versions": dict(_versions(self.bundle.encoder.runtime_version)),
                 "radiomics_engine": self.engine,
                 "radiomics_settings_sha256": self.settings_sha256,
+                "intensity_unit": self.intensity_unit,
                 "device": self.device,
                 "seconds": dict(self.seconds),
                 "notes": list(self.notes),
             },
-        }
+        } | ({"references": self.references} if self.references else {})
 
 
 @dataclass
@@ -136,7 +144,25 @@ def extract(
             )
             for mask, shown, own, embedding in zip(case.masks, radiomics, known, embeddings, strict=True)
         )
-    return Result(bundle, regions, wanted.sha256(), name_engine(wanted), device, log.seconds, tuple(log.notes))
+    return Result(
+        bundle,
+        regions,
+        wanted.sha256(),
+        name_engine(wanted),
+        device,
+        log.seconds,
+        tuple(log.notes),
+        _intensity_unit(bundle, wanted),
+        describe_references(
+            {channel: image.source for channel, image in case.images.items()}, [mask.source for mask in case.masks]
+        ),
+    )
+
+
+def _intensity_unit(bundle: ModelBundle, settings: AnySettings) -> str:
+    """Return the UCUM unit of the intensities that features of the original image are computed on."""
+    normalised = isinstance(settings, RadiomicsSettings) and settings.setting["normalize"]
+    return HOUNSFIELD_UNIT if bundle.manifest.modality == "CT" and not normalised else ARBITRARY_UNIT
 
 
 def _check_fit(case: Case, bundle: ModelBundle) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from service.api.catalogue import Listed
 from service.job import Job, JobState
+from service.report.reportable import without_references
 
 STAGES = ("reading", "radiomics", "encoder", "prediction")
 Document = dict[str, Any]
@@ -33,7 +34,7 @@ def view_job(job: Job, position: int | None = None, result: Document | None = No
     }
     if job.problem is not None:
         document["problem"] = job.problem
-    return document | (result or {})
+    return document | without_references(result or {})
 
 
 def view_model(listed: Listed) -> Document:

@@ -1,8 +1,14 @@
 """What the service answers, as typed values."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from service.errors import PackageMissing
+from service.report.columns import Columns
+
+if TYPE_CHECKING:
+    import pandas
 
 
 class _Received(BaseModel):
@@ -39,3 +45,17 @@ class FeatureVectorResult(_Received):
     model: dict[str, Any]
     rois: list[RoiResult]
     provenance: dict[str, Any]
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return the result as a table: one row per region, with the columns of the service's CSV and Parquet.
+
+        Raises:
+            PackageMissing: pandas is not installed.
+        """
+        try:
+            import pandas  # noqa: PLC0415 - an extra of its own
+        except ModuleNotFoundError:
+            raise PackageMissing("to_pandas() needs pandas: pip install 'radfuse[pandas]'") from None
+        document = self.model_dump(by_alias=True)
+        columns = Columns.gather([document])
+        return pandas.DataFrame(list(columns.rows(document, {})), columns=list(columns.names))

@@ -61,7 +61,7 @@ def compute_radiomics_many(
 
     Returns:
         For each mask the features of `settings.feature_names()`, in that order; IBSI's in the order of
-        `ibsi.names`. They do not depend on the other masks.
+        `service.ibsi_names`. They do not depend on the other masks.
 
     Raises:
         RoiTooSmall: too few voxels or dimensions for the settings, at once or after resampling or resegmentation.

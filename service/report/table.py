@@ -1,73 +1,54 @@
-"""Results as a table: one row per region. Standard library only, for the API builds it too."""
+"""Results as CSV: one row per region. Standard library only, for the API builds it too."""
 
 import csv
-import io
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
-Document: TypeAlias = Mapping[str, Any]
-Row: TypeAlias = dict[str, Any]
+from service.report.columns import Columns, Document, Entry
 
-LEADING: Final = ("case_id", "job_id", "model", "roi", "voxels", "volume_mm3")
 FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def to_csv(documents: Iterable[Document]) -> str:
-    """Write result documents as CSV (RFC 4180), one row per region.
-
-    Columns: the case and region, the features in their order, then for each target the class, the probability
-    of each class and whether the case is like those of training. Numbers are written so that reading them gives
-    the same bits; a cell is empty where there is no value. Text that a spreadsheet would take for a formula is
-    preceded by an apostrophe.
+    """Write result documents as CSV (RFC 4180), one row per region; see `stream_csv`.
 
     Args:
         documents: finished jobs as the API shows them, or bare results of the pipeline.
     """
-    rows = [row for document in documents for row in _rows(document)]
-    features = _in_order(row["features"] for row in rows)
-    predictions = _in_order(row["predictions"] for row in rows)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow([*LEADING, *map(_safe, features), *map(_safe, predictions)])
-    for row in rows:
-        cells = [*row["leading"], *(row["features"].get(name) for name in features)]
-        writer.writerow(map(_cell, [*cells, *(row["predictions"].get(name) for name in predictions)]))
-    return text.getvalue()
+    held = list(documents)
+    return "".join(stream_csv(((document, {}) for document in held), Columns.gather(held)))
 
 
-def _rows(document: Document) -> Iterator[Row]:
-    model = document.get("model")
-    reference = f"{model['name']}@{model['version']}" if model else None
-    for region in document.get("rois") or ():
-        roi = region["roi"]
-        yield {
-            "leading": [
-                document.get("case_id"),
-                document.get("id"),
-                reference,
-                roi["name"],
-                roi["voxels"],
-                roi["volume_mm3"],
-            ],
-            "features": region["features"],
-            "predictions": _prediction_cells(region["predictions"]),
-        }
+def stream_csv(entries: Iterable[Entry], columns: Columns) -> Iterator[str]:
+    """Yield a table as CSV (RFC 4180), line by line; the first line holds the names.
+
+    Numbers are written so that reading them gives the same bits; a cell is empty where there is no value. Text that a
+    spreadsheet would take for a formula is preceded by an apostrophe.
+
+    Args:
+        entries: finished jobs as the API shows them, each with the values of its extra columns.
+        columns: of the table.
+
+    Raises:
+        ValueError: a result has a feature or prediction without a column.
+    """
+    lines = _Lines()
+    writer = csv.writer(lines, lineterminator="\r\n")
+    writer.writerow(map(_safe, columns.names))
+    yield lines.last
+    for document, beside in entries:
+        for row in columns.rows(document, beside):
+            writer.writerow(map(_cell, row))
+            yield lines.last
 
 
-def _prediction_cells(predictions: Iterable[Document]) -> Row:
-    cells: Row = {}
-    for prediction in predictions:
-        target = prediction["target"]
-        cells[target] = prediction["class"]
-        for label, probability in prediction["probabilities"].items():
-            cells[f"{target}_probability_{label}"] = probability
-        cells[f"{target}_in_distribution"] = prediction["in_distribution"]
-    return cells
+class _Lines:
+    """What the CSV writer writes to: it keeps the last line."""
 
+    last = ""
 
-def _in_order(rows: Iterable[Row]) -> list[str]:
-    """Return every key once, in the order of first appearance."""
-    return list(dict.fromkeys(key for row in rows for key in row))
+    def write(self, line: str) -> None:
+        self.last = line
 
 
 def _cell(value: Any) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.features.ibsi.names import FEATURES
+from service.ibsi_names import FEATURES
 from tests.ibsi.reference import BENCHMARKS, Verdict, judge, phantom_of
 from tests.ibsi.response_maps import compare_maps
 from tests.ibsi.stock import stock_values

@@ -125,7 +125,7 @@ def test_a_local_case_takes_a_parameter_file(
         (("--local", "--roi", "9"), 3, "unknown-roi"),
         (("--local", "--radiomics", "typo"), 3, "presets are full, ibsi"),
         (("--local", "--model", "typo"), 3, "no such model"),
-        (("-o", "features.xlsx"), 2, ".csv or .json"),
+        (("-o", "features.xlsx"), 2, ".parquet, .json or .dcm"),
     ],
 )
 def test_refusals_are_plain_and_have_their_exit_status(

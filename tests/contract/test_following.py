@@ -130,13 +130,14 @@ def test_json_is_the_default(service: Service, accept: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "accept", ["application/vnd.apache.parquet", "application/dicom", "application/json;q=0", "json", "text/csv;q=x"]
+    "accept", ["application/zip", "image/png", "application/json;q=0, application/zip", "json", "text/csv;q=x"]
 )
 def test_what_cannot_be_produced_is_406(service: Service, accept: str) -> None:
     job = service.accepted()
     answer = service.get(f"/features/{job['id']}", Accept=accept)
     assert (answer.status_code, answer.json()["type"]) == (406, "/problems/not-acceptable")
-    assert answer.json()["offers"] == ["application/json", "text/csv"]
+    offers = ["application/json", "text/csv", "application/vnd.apache.parquet", "application/dicom"]
+    assert answer.json()["offers"] == offers
 
 
 @pytest.mark.parametrize(("path", "accept"), [("", "text/csv"), ("/preview.png", "*/*")])

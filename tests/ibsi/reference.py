@@ -17,7 +17,7 @@ import numpy.typing as npt
 from service.features.ibsi import configuration
 from service.features.ibsi.configuration import Aggregation
 from service.features.ibsi.features import compute_ibsi
-from service.features.ibsi.names import FEATURES, Feature
+from service.ibsi_names import FEATURES, Feature
 
 BENCHMARKS = {
     "digital phantom": ("ibsi_1_dig_phantom.csv", configuration.DIGITAL_PHANTOM),

@@ -3,7 +3,7 @@
 from typing import Any
 
 from service.features.ibsi.configuration import Aggregation
-from service.features.ibsi.names import FEATURES
+from service.ibsi_names import FEATURES
 from tests.engine.reference import Volume, pyradiomics
 from tests.ibsi.reference import Phantom, tag_of
 

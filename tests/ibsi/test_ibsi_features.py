@@ -18,7 +18,7 @@ from service.features.ibsi.configuration import (
     Interpolation,
 )
 from service.features.ibsi.features import compute_ibsi
-from service.features.ibsi.names import FEATURES
+from service.ibsi_names import FEATURES
 from service.radiomics_names import FEATURES as PYRADIOMICS
 
 ISOTROPIC = (1.0, 1.0, 1.0)

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,17 +11,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.api import openapi
 from service.api.auth import Reader, Submitter
 from service.api.context import Context, ContextOf
+from service.api.estimate import seconds_to_retry
 from service.api.intake import take_in
 from service.api.negotiation import choose_media_type
+from service.api.representations import DICOM, Representation, list_representations
 from service.api.schemas import JobDocument, JobPage, Status
 from service.api.views import Document, etag_of, view_job
 from service.api.waiting import preferred_wait, wait_for_end, wait_for_picture
 from service.errors import NoResult, NotFound
 from service.job import Job, JobState
-from service.report.table import to_csv
 
-JSON, CSV = "application/json", "text/csv"
-LONGEST_RETRY_SECONDS = 30
+JSON = "application/json"
+_few_reports = CapacityLimiter(2)  # each is a process of its own, busy for a second or two
 router = APIRouter(tags=["features"])
 
 Prefer = Annotated[
@@ -96,13 +97,18 @@ async def fetch_case(
 ) -> Response:
     """Follow a job, and fetch its result.
 
-    As JSON at any time; as CSV, one row per region, once it has succeeded.
+    As JSON at any time; once it has succeeded also as a table with one row per region, CSV or Parquet, and, where the
+    case came as DICOM with a SEG or RTSTRUCT, as a structured report (Comprehensive 3D SR, TID 1500).
     """
-    media_type = choose_media_type(accept, (JSON, CSV))
+    forms = list_representations()
+    media_type = choose_media_type(accept, (JSON, *forms))
     wait = preferred_wait(prefer)
     job, result = await _follow(request, context, job_id, caller.owner, wait)
-    render = _answer_csv if media_type == CSV else _answer_json
-    return _note_wait(await to_thread.run_sync(render, context, job, result, if_none_match), wait)
+    if media_type == JSON:
+        return _note_wait(await to_thread.run_sync(_answer_json, context, job, result, if_none_match), wait)
+    limiter = _few_reports if media_type == DICOM else None
+    answer = await to_thread.run_sync(_answer_file, forms[media_type], job, result, if_none_match, limiter=limiter)
+    return _note_wait(answer, wait)
 
 
 @router.get("/features/{job_id}/preview.png", response_class=Response, **openapi.PREVIEW)
@@ -139,20 +145,21 @@ async def _follow(
 
 def _answer_json(context: Context, job: Job, result: Document | None, seen: str | None = None) -> Response:
     position = None if job.state.terminal else context.ledger.queue_position(job.id)
-    headers = _headers(job, position)
+    estimate = context.estimator.estimate(job, position)
+    headers = _headers(job, position, estimate)
     if _is_seen(seen, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    return JSONResponse(view_job(job, position, result), headers=headers)
+    return JSONResponse(view_job(job, position, result, estimated_seconds=estimate), headers=headers)
 
 
-def _answer_csv(_context: Context, job: Job, result: Document | None, seen: str | None = None) -> Response:
+def _answer_file(form: Representation, job: Job, result: Document | None, seen: str | None) -> Response:
     _demand_success(job)
     headers = _headers(job, None)
     if _is_seen(seen, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    table = to_csv([view_job(job, None, result)])
-    headers["Content-Disposition"] = f'attachment; filename="features-{job.id}.csv"'
-    return Response(table, media_type=f"{CSV}; charset=utf-8; header=present", headers=headers)
+    content = form.render((result or {}) | view_job(job, None, result))
+    headers["Content-Disposition"] = f'attachment; filename="features-{job.id}.{form.suffix}"'
+    return Response(content, media_type=form.content_type, headers=headers)
 
 
 def _demand_success(job: Job) -> None:
@@ -166,10 +173,10 @@ def _demand_success(job: Job) -> None:
     raise NoResult(f"the job is {job.state.public}; only a job that has succeeded has this", **facts)
 
 
-def _headers(job: Job, position: int | None) -> dict[str, str]:
+def _headers(job: Job, position: int | None, estimate: float | None = None) -> dict[str, str]:
     headers = {"ETag": etag_of(job, position), "Cache-Control": "private, no-cache", "Vary": "Accept, Authorization"}
     if not job.state.terminal:
-        headers["Retry-After"] = str(min(1 + (position or 0) // 2, LONGEST_RETRY_SECONDS))
+        headers["Retry-After"] = str(seconds_to_retry(estimate, position))
     return headers
 
 

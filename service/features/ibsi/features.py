@@ -13,7 +13,7 @@ from service.features.engine.shape import describe_shape
 from service.features.ibsi.configuration import CT, Configuration
 from service.features.ibsi.intensities import assign_levels, resegment
 from service.features.ibsi.interpolation import Volume, crop, resample
-from service.features.ibsi.names import FEATURES
+from service.ibsi_names import FEATURES
 from service.features.ibsi.texture import describe_texture, lay_out
 
 Bits = npt.NDArray[np.bool_]
@@ -33,7 +33,7 @@ def compute_ibsi(
         configuration: how the image is processed first.
 
     Returns:
-        Values named `ibsi_<class>_<PyRadiomics' name>`, in the order of `names.FEATURES`.
+        Values named `ibsi_<class>_<PyRadiomics' name>`, in the order of `service.ibsi_names.FEATURES`.
 
     Raises:
         EmptyRoi: no voxel is in the mask, or none is left after interpolation or re-segmentation.
