@@ -53,11 +53,14 @@ Result = TypeVar("Result", bound=Row | Finding)
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is computed of every case: the encoder's crop and the radiomics vector, as the service computes them."""
+    """What is computed of every case: the encoder's crop and the radiomics vector, as the service computes them.
+
+    `radiomics` is a preset; None computes the crops alone.
+    """
 
     channels: tuple[str, ...]
     preprocessing: Preprocessing
-    radiomics: str
+    radiomics: str | None
 
     @property
     def crop_shape(self) -> tuple[int, int, int, int]:
@@ -68,7 +71,7 @@ class Recipe:
     @property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the radiomics, channel by channel, as in the service's fused vector."""
-        names = PRESETS[self.radiomics].feature_names()
+        names = () if self.radiomics is None else PRESETS[self.radiomics].feature_names()
         return tuple(channel_prefix(channel, self.channels) + name for channel in self.channels for name in names)
 
     def compute(self, case: Case) -> Row:
@@ -79,6 +82,8 @@ class Recipe:
         """
         mask = case.masks[0]
         crop = preprocess.cut_crop(case.images, mask, self.channels, self.preprocessing)
+        if self.radiomics is None:
+            return Row(crop, np.empty(0), mask.volume_mm3)
         settings = PRESETS[self.radiomics]
         parts = [
             compute_radiomics(case.images[channel], mask, settings).prefixed(channel_prefix(channel, self.channels))
@@ -92,7 +97,7 @@ class Recipe:
             "layout": LAYOUT,
             "channels": list(self.channels),
             "preprocessing": self.preprocessing.model_dump(mode="json"),
-            "radiomics": PRESETS[self.radiomics].sha256(),
+            "radiomics": None if self.radiomics is None else PRESETS[self.radiomics].sha256(),
             "radfuse": importlib.metadata.version("radfuse"),
             "preprocess.py": hashlib.sha256(Path(preprocess.__file__).read_bytes()).hexdigest(),
         }

@@ -3,6 +3,7 @@
 import hashlib
 import tomllib
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -121,6 +122,20 @@ class Source(Strict):
     unlabelled: bool = Field(False, description="use the images alone, whatever labels there are")
 
 
+def check_edges(preprocessing: Preprocessing, encoder: EncoderShape, image_channels: Sequence[str]) -> None:
+    """Refuse crops that the encoder cannot halve often enough, or that lack a channel's window.
+
+    Raises:
+        ValueError: saying which.
+    """
+    halvings = 2 ** len(encoder.widths)
+    if preprocessing.crop_voxels % halvings:
+        raise ValueError(f"crop_voxels must be a multiple of {halvings} with {len(encoder.widths)} widths")
+    missing = [channel for channel in image_channels if channel not in preprocessing.windows]
+    if missing:
+        raise ValueError(f"preprocessing.windows has none for channel {missing[0]!r}")
+
+
 class Settings(Strict):
     """What every training run needs to know, whatever it trains on."""
 
@@ -134,12 +149,7 @@ class Settings(Strict):
 
     @model_validator(mode="after")
     def _edges_fit(self) -> "Settings":
-        halvings = 2 ** len(self.encoder.widths)
-        if self.preprocessing.crop_voxels % halvings:
-            raise ValueError(f"crop_voxels must be a multiple of {halvings} with {len(self.encoder.widths)} widths")
-        missing = [channel for channel in self.image_channels if channel not in self.preprocessing.windows]
-        if missing:
-            raise ValueError(f"preprocessing.windows has none for channel {missing[0]!r}")
+        check_edges(self.preprocessing, self.encoder, self.image_channels)
         return self
 
     @property

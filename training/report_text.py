@@ -1,15 +1,15 @@
 """The words and tables of a study's report, as Markdown."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from training.fit_heads import HEAD_KINDS
 from training.metrics import Score
 from training.study import ALL, REFERENCES, TRANSDUCTIVE
-from training.study_config import Target
+from training.study_config import StudyConfig, TableRow, Target
 from training.study_heads import OWN
 from training.study_results import EVERYWHERE, Difference, Line, Results, choose, main_metrics
 
@@ -53,6 +53,9 @@ def _what(results: Results) -> Iterator[str]:
         "Features frozen, standardised inside the fold; penalty and temperature from inner folds of patients. "
         "*fused* is radiomics and deep features side by side; *volume*, *source* and *majority* know nothing else."
     )
+    if study.rows:
+        described = (f"*{name}* {_describe_row(name, row, config)}" for name, row in study.rows.items())
+        yield f"Rows that differ from this: {'; '.join(described)}."
     yield (
         "Values are of out-of-fold predictions pooled over the folds and averaged over the seeds; in brackets 95 % "
         f"bootstrap intervals over patients ({config.heads.bootstrap} draws). Differences are paired: the same "
@@ -60,6 +63,24 @@ def _what(results: Results) -> Iterator[str]:
         "of many compared, one in twenty leaves it by chance."
     )
     yield f"Configuration: SHA-256 `{config.sha256()}`; cases `{results.bench.cases.digest}`."
+
+
+def _describe_row(name: str, row: TableRow, config: StudyConfig) -> str:
+    parts = [] if row.method == name else [f"is {row.method}"]
+    if row.recipe:
+        parts.append(f"has crops by {_list(config.recipes[row.recipe])}")
+    if row.encoder is not None:
+        parts.append(f"has widths {row.encoder.widths} and {row.encoder.dimension} dimensions")
+    if row.pretraining:
+        parts.append(f"is trained with {_list(row.pretraining)}")
+    return ", ".join(parts)
+
+
+def _list(table: Mapping[str, Any], prefix: str = "") -> str:
+    return ", ".join(
+        _list(value, f"{prefix}{key}.") if isinstance(value, dict) else f"{prefix}{key} = {value}"
+        for key, value in table.items()
+    )
 
 
 def _noise(results: Results, differences: Sequence[Difference]) -> Iterator[str]:

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from training.arrays import Crops
 from training.encoder import Encoder
 from training.metrics import Matrix
 from training.pretrain import Run, embed, pretrain, untrained_encoder
 from training.study_cases import Rows, StudyCases
-from training.study_config import MethodName, StudyConfig
+from training.study_config import StudyConfig
 from training.study_heads import OWN, Column, Split, labelled
 from training.supervised import fit_supervised
 
@@ -93,62 +94,59 @@ class Representation:
         return cls(arrays["embeddings"].astype(np.float64), arrays["clusters"], epochs, own)
 
 
-def learn(
-    config: StudyConfig, method: MethodName, cases: StudyCases, rows: Rows, seed: int, warm_up: Path
-) -> Representation:
-    """Train a method's network on some rows and embed all cases.
+def learn(config: StudyConfig, name: str, cases: StudyCases, rows: Rows, seed: int, warm_up: Path) -> Representation:
+    """Train the network of a row of the tables on some cases and embed all.
 
     Args:
         config: of the study.
-        method: one of `METHODS`.
+        name: of the row.
         cases: of the study.
-        rows: that may be seen in training.
+        rows: the cases that may be seen in training.
         seed: determines the result.
         warm_up: file of the plain warm-up; taken where it is there, written where it is not.
     """
-    if method == "supervised":
-        return _learn_supervised(config, cases, rows, seed)
-    crops = np.ascontiguousarray(cases.arrays.crops[rows])
-    settings = config.pretraining_of(method)
-    channels = len(config.image_channels)
-    if method == "untrained":
-        encoder = untrained_encoder(crops, config.encoder, settings, seed)
-        return Representation(_embed_all(encoder, cases), np.full(len(cases.arrays), -1), [])
+    row, shape, settings = config.row(name), config.encoder_of(name), config.pretraining_of(name)
+    everything, channels = cases.crops_of(row.recipe), len(config.image_channels)
+    if row.method == "supervised":
+        return _learn_supervised(config, name, cases, rows, seed)
+    crops = np.ascontiguousarray(everything[rows])
+    if row.method == "untrained":
+        encoder = untrained_encoder(crops, shape, settings, seed)
+        return Representation(_embed_all(encoder, everything), np.full(len(everything), -1), [])
     warm_up.parent.mkdir(parents=True, exist_ok=True)
     groups = cases.joint_labels(config)[rows] if settings.balance.grouping == "labels" else None
     run = Run(threads=1, device="cpu", progress=False, warm_start=warm_up)
-    pretrained = pretrain(crops, config.encoder, settings, seed, run=run, groups=groups, image_channels=channels)
-    clusters = np.full(len(cases.arrays), -1)
+    pretrained = pretrain(crops, shape, settings, seed, run=run, groups=groups, image_channels=channels)
+    clusters = np.full(len(everything), -1)
     if pretrained.clusters is not None:
         clusters[rows] = pretrained.clusters
-    return Representation(
-        _embed_all(pretrained.encoder, cases), clusters, [asdict(epoch) for epoch in pretrained.epochs]
-    )
+    epochs = [asdict(epoch) for epoch in pretrained.epochs]
+    return Representation(_embed_all(pretrained.encoder, everything), clusters, epochs)
 
 
-def _learn_supervised(config: StudyConfig, cases: StudyCases, rows: Rows, seed: int) -> Representation:
+def _learn_supervised(config: StudyConfig, name: str, cases: StudyCases, rows: Rows, seed: int) -> Representation:
     """Train a network per target and share of the labels; the embeddings are those of the first one."""
     own: dict[str, Matrix] = {}
     embeddings, epochs = np.empty((0, 0)), list[dict[str, Any]]()
-    settings, run = config.pretraining_of("supervised"), Run(threads=1, device="cpu", progress=False)
+    everything = cases.crops_of(config.row(name).recipe)
     for target in config.study.targets:
         for share in config.study.label_shares:
             train = labelled(cases, target, Split(seed, rows, rows[:0]), share)
             network = fit_supervised(
-                np.ascontiguousarray(cases.arrays.crops[train]),
+                np.ascontiguousarray(everything[train]),
                 cases.labels_of(target)[train],
-                config.encoder,
-                settings,
+                config.encoder_of(name),
+                config.pretraining_of(name),
                 seed,
-                run=run,
+                run=Run(threads=1, device="cpu", progress=False),
                 image_channels=len(config.image_channels),
             )
-            own[Column(target.name, share, OWN, "deep").key] = network.probabilities(cases.arrays.crops)
+            own[Column(target.name, share, OWN, "deep").key] = network.probabilities(everything)
             if not epochs:
-                embeddings = _embed_all(network.encoder, cases)
+                embeddings = _embed_all(network.encoder, everything)
                 epochs = [asdict(epoch) for epoch in network.epochs]
-    return Representation(embeddings, np.full(len(cases.arrays), -1), epochs, own)
+    return Representation(embeddings, np.full(len(everything), -1), epochs, own)
 
 
-def _embed_all(encoder: Encoder, cases: StudyCases) -> Matrix:
-    return embed(encoder, cases.arrays.crops).double().numpy()
+def _embed_all(encoder: Encoder, crops: Crops) -> Matrix:
+    return embed(encoder, crops).double().numpy()

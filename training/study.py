@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from training.pretrain import fix_randomness
 from training.representation import REVISION, Representation, learn
-from training.study_cases import Rows, StudyCases, open_cases
-from training.study_config import MethodName, Skew, StudyConfig
+from training.study_cases import KeptCases, Rows, StudyCases, open_cases
+from training.study_config import Skew, StudyConfig
 from training.study_heads import Split, predict_blocks, predict_references
 
 ALL, TRANSDUCTIVE, REFERENCES = "all", "transductive", "references"
@@ -32,12 +32,12 @@ POLL_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Unit:
-    """What one worker does at a time: the methods of one seed on one cohort, in one fold or, transductively, in all."""
+    """What one worker does at a time: rows of one seed on one cohort, in one fold or, transductively, in all."""
 
     seed: int
     folds: tuple[int, ...]
     cohort: str  # `ALL`, `TRANSDUCTIVE` or the name of a skew
-    methods: tuple[MethodName, ...]
+    methods: tuple[str, ...]
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -85,17 +85,18 @@ class Bench:
         """Return the skew that a cohort is named after."""
         return next((skew for skew in self.config.study.skews if skew.name == cohort), None)
 
-    def representation_key(self, method: MethodName, seed: int, fold: int | None, cohort: str) -> str:
-        """Return the digest of everything that determines a method's embeddings."""
+    def representation_key(self, name: str, seed: int, fold: int | None, cohort: str) -> str:
+        """Return the digest of everything that determines the embeddings of a row of the tables."""
         rows, _ = self.rows(seed, fold, cohort)
-        settings = self.config.pretraining_of(method)
+        method, settings = self.config.row(name).method, self.config.pretraining_of(name)
         document = {
             "revision": REVISION,
             "cases": self.cases.digest,
             "rows": hashlib.sha256(rows.tobytes()).hexdigest(),
             "seed": seed,
             "network": method if method in ("supervised", "untrained") else "self-supervised",
-            "encoder": self.config.encoder.model_dump(),
+            "encoder": self.config.encoder_of(name).model_dump(),
+            "recipe": self.cases.recipe_digest(self.config.row(name).recipe),
             "pretraining": settings.model_dump(),
         }
         if method == "supervised" or settings.balance.grouping == "labels":
@@ -104,13 +105,14 @@ class Bench:
             document["shares"] = self.config.study.label_shares
         return _digest(document)
 
-    def warm_up_key(self, method: MethodName, seed: int, fold: int | None, cohort: str) -> str:
-        """Return the digest of what determines the plain warm-up: methods that differ in the balance alone share it."""
-        settings = self.config.pretraining_of(method).model_dump()
+    def warm_up_key(self, name: str, seed: int, fold: int | None, cohort: str) -> str:
+        """Return the digest of what determines the plain warm-up: rows that differ in the balance alone share it."""
+        settings = self.config.pretraining_of(name).model_dump()
         settings.pop("balance")
         rows, _ = self.rows(seed, fold, cohort)
         rows_digest = hashlib.sha256(rows.tobytes()).hexdigest()
-        return _digest([REVISION, self.cases.digest, rows_digest, seed, self.config.encoder.model_dump(), settings])
+        crops = [self.cases.digest, self.cases.recipe_digest(self.config.row(name).recipe), rows_digest]
+        return _digest([REVISION, crops, seed, self.config.encoder_of(name).model_dump(), settings])
 
     def predictions_path(self, source: str, seed: int, fold: int, cohort: str) -> Path:
         """Return the file of a source's predictions for one test fold."""
@@ -154,12 +156,12 @@ def expected_files(bench: Bench) -> list[Path]:
     ]
 
 
-def run_study(config: StudyConfig, cases: Path, store: Path, processes: int) -> None:
+def run_study(config: StudyConfig, cases: KeptCases, store: Path, processes: int) -> None:
     """Compute what is missing of a study's predictions.
 
     Args:
         config: what to compare.
-        cases: folder made by `build_cases`.
+        cases: made by `build_cases`.
         store: folder of the results; what lies there already is used.
         processes: workers, each with one thread; 1 works in this process.
     """
@@ -183,7 +185,7 @@ def run_study(config: StudyConfig, cases: Path, store: Path, processes: int) -> 
                 pool.shutdown(cancel_futures=True)
 
 
-def work(unit: Unit, config: StudyConfig, cases: Path, store: Path) -> None:
+def work(unit: Unit, config: StudyConfig, cases: KeptCases, store: Path) -> None:
     """Do one unit; what is there already is not done again."""
     fix_randomness(threads=1)
     bench = Bench(config, open_cases(cases), Store(store))
@@ -198,13 +200,13 @@ def work(unit: Unit, config: StudyConfig, cases: Path, store: Path) -> None:
                 _predict_missing(bench, unit, source, missing)
 
 
-def represent(bench: Bench, method: MethodName, seed: int, fold: int | None, cohort: str) -> Representation:
-    """Return a method's embeddings of all cases, pretrained on the fold's training rows, or taken from the store."""
-    path = bench.store.representation(bench.representation_key(method, seed, fold, cohort))
+def represent(bench: Bench, name: str, seed: int, fold: int | None, cohort: str) -> Representation:
+    """Return the embeddings of all cases by a row's network, trained on the fold's training rows, or from the store."""
+    path = bench.store.representation(bench.representation_key(name, seed, fold, cohort))
     if not path.exists():
         rows, _ = bench.rows(seed, fold, cohort)
-        warm_up = bench.store.warm_up(bench.warm_up_key(method, seed, fold, cohort))
-        learned = learn(bench.config, method, bench.cases, rows, seed, warm_up)
+        warm_up = bench.store.warm_up(bench.warm_up_key(name, seed, fold, cohort))
+        learned = learn(bench.config, name, bench.cases, rows, seed, warm_up)
         write_arrays(path, learned.arrays())
     with np.load(path) as stored:
         return Representation.from_arrays(dict(stored))

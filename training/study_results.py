@@ -156,10 +156,10 @@ class Results:
             yield Line(cohort, Column(column.target, column.share, usual, "deep"), "plain")
             yield Line(cohort, Column(column.target, column.share, usual, "radiomics"), REFERENCES)
             return
-        if line.source != "plain":
-            yield Line(cohort, column, "plain")
-        if line.source in CONTROLS:
-            yield Line(cohort, column, CONTROLS[line.source])
+        method = self.bench.config.row(line.source).method
+        for other in dict.fromkeys(["plain", method, CONTROLS.get(method, "plain")]):
+            if other != line.source:
+                yield Line(cohort, column, other)
         if cohort == TRANSDUCTIVE:
             yield Line(ALL, column, line.source)
         if column.block == "fused":

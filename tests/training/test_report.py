@@ -63,6 +63,7 @@ def test_differences_are_paired_and_named_by_whether_they_leave_the_noise(report
     assert ("deep", "re-a", "deep", "plain") in asked
     assert ("deep", "re-a", "deep", "shuffled-re") in asked
     assert ("fused", "plain", "radiomics", "") in asked
+    assert {other for *row, _, other in asked if row == ["deep", "bare"]} == {"plain", "re-a", "shuffled-re"}
     for row in found:
         inside = float(row["low"]) <= 0 <= float(row["high"])
         assert (row["verdict"] == "inside the noise") == inside
@@ -98,6 +99,7 @@ def test_the_text_names_every_part_and_shows_every_figure(reported):
     text = (out / MARKDOWN).read_text()
     for part in ("Size of the noise", "50% of the labels", "transductive", "10% lobulated in training", "majority"):
         assert part in text
+    assert "*supervised* is trained with epochs = 3; *bare* is re-a, has crops by mask_channel = False" in text
     figures = sorted(out.glob("*.png"))
     assert {"bars-kind.png", "confusion-kind.png", "reliability-kind.png", "map-plain.png"} <= {
         path.name for path in figures

@@ -1,18 +1,23 @@
 import time
+import tomllib
 from multiprocessing import get_context
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
+from tests.build import write_nifti_array
+from tests.training.trees import write_glioma
 from training.arrays import CaseArrays
 from training.config import ConfigError
 from training.metrics import Predictions, balanced_accuracy, macro_auc
 from training.study import Bench, Split, Store, expected_files, plan_units, run_study
 from training.study_cases import StudyCases, build_cases, open_cases
-from training.study_config import METHODS, read_study
+from training.study_config import METHODS, StudyConfig, read_study
 from training.study_heads import Column, clean, labelled, predict_blocks, predict_references
 
+CONFIGS = Path(__file__).parents[2] / "training" / "configs"
 FILE = Path(__file__).with_name("tiny_study.toml")
 CONFIG = read_study(FILE)
 MAIN = "logistic-weighted"
@@ -122,18 +127,41 @@ def test_methods_differ_from_plain_in_what_their_name_says():
     assert CONFIG.pretraining_of("oracle-re").balance.grouping == "labels"
     assert CONFIG.pretraining_of("re+se").balance.alpha == 0.5
     assert CONFIG.pretraining_of("vicreg").objective == "vicreg"
-    for method in METHODS:
+    for method in set(METHODS) - {"supervised"}:
         same = CONFIG.pretraining_of(method).model_copy(update={"balance": plain.balance, "objective": plain.objective})
         assert same == plain
+
+
+def test_a_row_is_its_method_but_for_what_it_says():
+    bare, method = CONFIG.pretraining_of("bare"), CONFIG.pretraining_of("re-a")
+    assert bare.balance.clusters == 3
+    assert bare == method.model_copy(update={"balance": method.balance.model_copy(update={"clusters": 3})})
+    assert CONFIG.pretraining_of("supervised").epochs == 3
+    assert CONFIG.pretraining_of("plain").epochs == 2
+    assert (CONFIG.encoder_of("bare").widths, CONFIG.encoder_of("re-a").widths) == ([4], [4, 8])
+    own = CONFIG.preprocessing_of("")
+    assert own.mask_channel
+    assert CONFIG.preprocessing_of("unmasked") == own.model_copy(update={"mask_channel": False})
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("study-*.toml")), ids=lambda path: path.stem)
+def test_the_studies_that_ship_can_be_read(path):
+    config = read_study(path)
+    assert [config.pretraining_of(name) for name in config.study.every_row]
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"untrained"]', '"re-z"]', "no method 're-z'"),
+        ('"bare"]', '"re-z"]', "no method 're-z'"),
         ('minority = "lobulated"', 'minority = "flat"', "no class 'flat'"),
         ("ordered = true", 'positive = "smooth"', "must be one of two"),
         ("folds = 2\nmethods", "fold = 2\nmethods", "fold"),
+        ('recipe = "unmasked"', 'recipe = "masked"', "no recipe 'masked'"),
+        ("rows.bare]", "rows.plain]", "name of another method"),
+        ("widths = [4], ", "widths = [4, 8, 8, 8], ", "multiple of 16"),
+        ("balance.clusters = 3", "balance.cluster = 3", "cluster"),
+        ("mask_channel = false", "masks = false", "masks"),
         ("[phantoms]\nfirst_seed = 900\ncount = 60\nsmall = true\n", "", "needs sources or phantoms"),
     ],
 )
@@ -196,6 +224,55 @@ def test_strategies_share_the_plain_warm_up_and_objectives_do_not(finished):
     assert len({keys["plain"], keys["re-a"], keys["shuffled-re"]}) == 1
     assert keys["vicreg"] != keys["plain"]
     assert bench.store.warm_up(keys["plain"]).exists()
+
+
+def test_rows_of_other_crops_or_networks_share_nothing_and_rows_of_other_clusters_the_warm_up(finished):
+    cases, store = finished
+    bench = Bench(CONFIG, open_cases(cases), Store(store))
+    plain = CONFIG.study.rows["bare"].model_copy(update={"method": "plain"})
+    alone = {
+        "crops": {"encoder": None, "pretraining": {}},
+        "network": {"recipe": "", "pretraining": {}},
+        "clusters": {"recipe": "", "encoder": None},
+    }
+    rows = {name: plain.model_copy(update=changes) for name, changes in alone.items()}
+    config = CONFIG.model_copy(update={"study": CONFIG.study.model_copy(update={"rows": rows})})
+    bench = Bench(config, open_cases(cases), Store(store))
+    names = ("plain", *alone)
+    warm_ups = {name: bench.warm_up_key(name, 1, 0, "all") for name in names}
+    assert warm_ups["clusters"] == warm_ups["plain"]
+    assert len({*warm_ups.values()}) == 3
+    assert len({bench.representation_key(name, 1, 0, "all") for name in names}) == 4
+
+
+def test_another_recipe_cuts_the_same_cases_and_shares_their_radiomics(finished):
+    opened = open_cases(finished[0])
+    unmasked = opened.crops_of("unmasked")
+    assert np.array_equal(unmasked, opened.arrays.crops[:, :1])
+    assert opened.crops_of("") is opened.arrays.crops
+    assert opened.recipe_digest("unmasked") != opened.recipe_digest("") is None
+    assert opened.arrays.radiomics.shape[1] == len(opened.arrays.feature_names) > 0
+
+
+def test_a_case_that_has_no_radiomics_is_in_no_row(tmp_path):
+    for seed in range(4):
+        write_glioma(tmp_path / "brats" / ("HGG" if seed % 2 else "LGG") / f"Brats18_{seed}", seed)
+    mask = next((tmp_path / "brats" / "HGG" / "Brats18_1").glob("*_seg.nii.gz"))
+    grid = nibabel.load(mask)
+    point = np.zeros(grid.shape, np.uint8)
+    point[tuple(np.argwhere(np.asarray(grid.dataobj))[0])] = 1
+    write_nifti_array(mask, point, grid.affine)
+    document = tomllib.loads(FILE.read_text())
+    del document["phantoms"]
+    document["sources"] = [{"reader": "brats", "folder": "brats"}]
+    document["channels"] = ["t1"]
+    document["preprocessing"]["windows"] = {"t1": {"low": 1.0, "high": 99.0, "unit": "percentile"}}
+    document["study"] |= {"targets": [{"name": "grade", "classes": ["LGG", "HGG"]}], "skews": []}
+    cases, findings = build_cases(StudyConfig.model_validate(document), tmp_path, tmp_path / "cache", processes=1)
+    opened = open_cases(cases)
+    assert [finding.case_id for finding in findings] == ["Brats18_1"]
+    assert sorted(opened.arrays.case_ids) == ["Brats18_0", "Brats18_2", "Brats18_3"]
+    assert np.array_equal(opened.crops_of("unmasked"), opened.arrays.crops[:, :1])
 
 
 def test_what_is_finished_is_not_done_again(finished):
