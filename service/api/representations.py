@@ -26,7 +26,7 @@ PARQUET: Final = "application/vnd.apache.parquet"
 DICOM: Final = "application/dicom"
 
 REPORT_PROGRAM: Final = "service.report.structured_report"
-REPORT_SECONDS: Final = 60.0
+REPORT_SECONDS: Final = 120.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def render_report(document: Document) -> bytes:
     """Return a result, with its references, as a DICOM SR file.
 
     Raises:
-        NotRepresentable: the case did not come as DICOM, or its pseudonym does not fit a Patient ID.
+        NotRepresentable: see `check_reportable`.
         SystemBroken: the report could not be built.
     """
     check_reportable(document)

@@ -9,6 +9,7 @@ from typing import Any, Final
 from service.errors import NotRepresentable
 
 LONGEST_PATIENT_ID: Final = 64  # characters, as DICOM's LO allows
+MOST_MEASUREMENTS: Final = 10_000  # in one report: each takes some milliseconds to write
 
 
 def without_references(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,7 +24,8 @@ def check_reportable(document: Mapping[str, Any]) -> None:
         document: a result with its `references`, where it has any.
 
     Raises:
-        NotRepresentable: the case did not come as DICOM, or its pseudonym does not fit a Patient ID.
+        NotRepresentable: the case did not come as DICOM, its pseudonym does not fit a Patient ID, or the result is
+            too large for one report.
     """
     if not document.get("references"):
         raise NotRepresentable(
@@ -37,4 +39,12 @@ def check_reportable(document: Mapping[str, Any]) -> None:
             f"and no backslash; got {len(case_id)} characters",
             got=len(case_id),
             limit=LONGEST_PATIENT_ID,
+        )
+    measurements = sum(len(region["features"]) for region in document["rois"])
+    if measurements > MOST_MEASUREMENTS:
+        raise NotRepresentable(
+            f"a DICOM report of this result would hold {measurements} measurements, at most {MOST_MEASUREMENTS} are "
+            "written; fetch the result as a table, or ask for fewer regions or features",
+            got=measurements,
+            limit=MOST_MEASUREMENTS,
         )
