@@ -34,8 +34,8 @@ logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)  # its messages quot
 DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"  # newer than pydicom's dictionary
 LARGEST_DATASET: Final = 256 * 1024**2  # bytes that a deflated data set may become
 PARSER_ERRORS: Final = (
-    ArithmeticError, AttributeError, BytesLengthException, EOFError, InvalidDicomError, LookupError, RuntimeError,
-    TypeError, ValueError, sqlite3.Error, struct.error, zlib.error,
+    ArithmeticError, AttributeError, BytesLengthException, EOFError, InvalidDicomError, LookupError, OSError,
+    RuntimeError, TypeError, ValueError, sqlite3.Error, struct.error, zlib.error,
 )  # fmt: skip
 LARGEST: Final = 1e9  # number in a geometry or rescale attribute
 UID_FORM: Final = re.compile(r"[0-9]+(\.[0-9]+)+")
