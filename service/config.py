@@ -60,6 +60,9 @@ class Settings(BaseSettings):
     max_decoded_bytes: int = Field(4 * GIB, gt=0, description="Largest decoded image.")
     max_voxels: int = Field(512 * MIB, gt=0, description="Most voxels in one image.")
     upload_idle_seconds: float = Field(60, gt=0, description="Longest pause within an upload before it is dropped.")
+    upload_bytes_per_second: int = Field(
+        4096, gt=0, description="Slowest that an upload may be on average once RADFUSE_UPLOAD_IDLE_SECONDS have gone."
+    )
     max_queued: int = Field(10_000, gt=0, description="Most unfinished jobs before new ones get 429.")
     min_free_bytes: int = Field(1 * GIB, ge=0, description="Free disk space below which uploads get 507.")
     job_seconds: int = Field(1800, ge=1, description="Longest run of one job.")

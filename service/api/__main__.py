@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from service import log
 from service.api.app import create_app
+from service.api.protocol import PatientProtocol
 from service.config import Settings, settings
 
 # Shorter than what process managers grant between TERM and KILL.
@@ -35,7 +36,7 @@ def configure_server(app: FastAPI, values: Settings) -> uvicorn.Config:
         app,
         host=values.host,
         port=values.port,
-        http="h11",
+        http=PatientProtocol,
         ws="none",
         h11_max_incomplete_event_size=HEAD_BYTES,
         log_config=None,

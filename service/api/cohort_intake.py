@@ -10,6 +10,7 @@ from starlette.requests import Request
 from service.api.cohort_manifest import CohortManifest, CohortOptions, case_id_of, item_form, read_csv, read_json
 from service.api.context import Context
 from service.api.intake import RETRY_SECONDS, check_key, open_staging
+from service.api.pace import keep_pace
 from service.api.submission import build_request
 from service.api.uploads import Form, check_length, next_chunk, receive_form
 from service.errors import (
@@ -75,7 +76,7 @@ def _media_type(request: Request) -> str:
 async def _read_body(request: Request, context: Context) -> bytes:
     limit = context.settings.max_manifest_bytes
     body = bytearray()
-    stream = request.stream()
+    stream = keep_pace(request.stream(), context.settings)
     while chunk := await next_chunk(stream, context.settings.upload_idle_seconds):
         body += chunk
         if len(body) > limit:

@@ -20,6 +20,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
+from service.api.pace import keep_pace
 from service.config import Settings
 from service.errors import BodyTooLarge, DiskFull, InvalidField, RequestError, UnsupportedMedia, UploadStalled
 from service.job import Upload
@@ -257,7 +258,7 @@ async def _blocks(request: Request, settings: Settings) -> AsyncIterator[bytes]:
     """Gather the body's chunks into blocks worth a thread's while, counting what really arrives."""
     gathered: list[bytes] = []
     size = total = 0
-    stream = request.stream()
+    stream = keep_pace(request.stream(), settings)
     while chunk := await next_chunk(stream, settings.upload_idle_seconds):
         total += len(chunk)
         if total > settings.max_upload_bytes:
