@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     requeue_seconds: float = Field(60, gt=0, description="When a published job that nobody claimed is sent again.")
     retention_seconds: int = Field(7 * 86400, ge=60, description="How long results are kept.")
     keep_inputs: bool = Field(False, description="Keep uploads after the job's end (by default they are deleted).")
+    report_python: AbsolutePath | None = Field(
+        None, description="Python with highdicom that builds DICOM reports; by default the API's own, where it has it."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe log line.")
 
     @property

@@ -10,10 +10,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Final
 
+import service
 from service.api.views import Document
 from service.config import PREFIX
 from service.errors import SystemBroken
@@ -26,6 +28,7 @@ PARQUET: Final = "application/vnd.apache.parquet"
 DICOM: Final = "application/dicom"
 
 REPORT_PROGRAM: Final = "service.report.structured_report"
+SOURCE: Final = Path(service.__file__).resolve().parents[1]  # where the package `service` lies
 REPORT_SECONDS: Final = 120.0
 
 
@@ -40,14 +43,19 @@ class Representation:
 
 
 @cache
-def list_representations() -> dict[str, Representation]:
-    """Return what this installation can make, by media type: reports need the extra `report`."""
+def list_representations(report_python: Path | None) -> dict[str, Representation]:
+    """Return what this installation can make, by media type.
+
+    Args:
+        report_python: interpreter that builds reports; None stands for this one, if it has highdicom.
+    """
     forms = [
         Representation(CSV, f"{CSV}; charset=utf-8; header=present", "csv", _render_csv),
         Representation(PARQUET, PARQUET, "parquet", _render_parquet),
     ]
-    if find_spec("highdicom") is not None:
-        forms.append(Representation(DICOM, DICOM, "dcm", render_report))
+    if report_python is not None or find_spec("highdicom") is not None:
+        python = Path(sys.executable) if report_python is None else report_python
+        forms.append(Representation(DICOM, DICOM, "dcm", partial(render_report, python=python)))
     return {form.media_type: form for form in forms}
 
 
@@ -59,8 +67,12 @@ def _render_parquet(document: Document) -> bytes:
     return to_parquet([without_references(document)])
 
 
-def render_report(document: Document) -> bytes:
+def render_report(document: Document, python: Path) -> bytes:
     """Return a result, with its references, as a DICOM SR file.
+
+    Args:
+        document: a succeeded job.
+        python: the interpreter that builds it; of this service it needs the source alone.
 
     Raises:
         NotRepresentable: see `check_reportable`.
@@ -68,10 +80,11 @@ def render_report(document: Document) -> bytes:
     """
     check_reportable(document)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(SOURCE), os.environ.get("PYTHONPATH"))))
     try:
         # What it might say of a failure could quote the case: only its exit status is looked at.
-        built = subprocess.run(  # noqa: S603 - our own program, by this interpreter
-            [sys.executable, "-m", REPORT_PROGRAM],
+        built = subprocess.run(  # noqa: S603 - our own program, by the operator's interpreter
+            [python, "-m", REPORT_PROGRAM],
             input=json.dumps(document).encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -9,7 +9,7 @@ from service.config import Settings
 from tests.compose.stack import LONG_RUNNING, REPOSITORY
 
 # What the compose file decides itself, or hands over as secrets.
-DECIDED = {"host", "port", "home", "database_url", "redis_url", "models", "device"}
+DECIDED = {"host", "port", "home", "database_url", "redis_url", "models", "device", "report_python"}
 
 
 @pytest.fixture(scope="module")

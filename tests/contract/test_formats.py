@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,9 @@ from highdicom.sr import srread
 from pyarrow import parquet
 
 from service.api import representations
-from service.api.representations import list_representations
-from tests.report.documents import build_references
+from service.api.representations import list_representations, render_report
+from service.report.structured_report import write_report
+from tests.report.documents import build_document, build_references
 from tests.serving import FEATURES, Service, process, result_document
 
 PARQUET, DICOM = "application/vnd.apache.parquet", "application/dicom"
@@ -109,7 +112,26 @@ def test_a_report_that_cannot_be_built_is_the_service_s_fault(
 
 def test_an_installation_without_highdicom_offers_no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(representations, "find_spec", lambda name: None if name == "highdicom" else find_spec(name))
-    assert list(list_representations.__wrapped__()) == ["text/csv", PARQUET]
+    assert list(list_representations.__wrapped__(None)) == ["text/csv", PARQUET]
+    assert list(list_representations.__wrapped__(Path(sys.executable))) == ["text/csv", PARQUET, DICOM]
+
+
+def test_an_environment_of_its_own_may_build_reports(tmp_path: Path) -> None:
+    """One with highdicom and without the service's dependencies, as the API's container has it."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o700)
+    document = build_document(references=build_references())
+    assert render_report(document, python) == write_report(document)
+
+
+def test_building_a_report_needs_no_dependency_of_the_service_but_highdicom() -> None:
+    code = (
+        "import sys, service.report.structured_report\n"
+        "print(sorted({'pydantic', 'fastapi', 'sqlalchemy', 'celery', 'SimpleITK'} & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout == "[]\n"
 
 
 def test_the_process_has_neither_pyarrow_nor_imaging_libraries_until_asked(tmp_path: Path, models: Path) -> None:

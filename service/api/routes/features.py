@@ -100,7 +100,7 @@ async def fetch_case(
     As JSON at any time; once it has succeeded also as a table with one row per region, CSV or Parquet, and, where the
     case came as DICOM with a SEG or RTSTRUCT, as a structured report (Comprehensive 3D SR, TID 1500).
     """
-    forms = list_representations()
+    forms = list_representations(context.settings.report_python)
     media_type = choose_media_type(accept, (JSON, *forms))
     wait = preferred_wait(prefer)
     job, result = await _follow(request, context, job_id, caller.owner, wait)
