@@ -1,4 +1,4 @@
-"""The command line: `radfuse up`, `extract`, `keys`, `models`, `settings`."""
+"""The command line: `radfuse up`, `extract`, `extract-cohort`, `keys`, `models`, `settings`."""
 
 import json
 import os
@@ -6,10 +6,9 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from enum import IntEnum
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -19,8 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from service.client import Client, Submission, collect_files, collect_images, refusal
+from service.cohort.command import extract_cohort
 from service.config import CLIENT_VARIABLES, PREFIX, SECRETS_DIR, describe_settings, read_settings
 from service.errors import CaseError, RadfuseError, Refused, RequestError, ServiceUnreachable
+from service.exit_status import Exit
 from service.manifest import read_manifests
 from service.report.parquet import to_parquet
 from service.report.reportable import check_reportable, without_references
@@ -33,21 +34,12 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 app.add_typer(keys, name="keys")
+app.command(name="extract-cohort")(extract_cohort)
 console = Console()
 complaints = Console(stderr=True)
 
 
 OUTPUTS = (".csv", ".parquet", ".json", ".dcm")
-
-
-class Exit(IntEnum):
-    """The exit statuses of the command line."""
-
-    OK = 0
-    FAILED = 1
-    USAGE = 2
-    REFUSED = 3
-    UNREACHABLE = 4
 
 
 def main() -> None:
@@ -118,9 +110,19 @@ def extract(  # noqa: PLR0917  # one parameter per option
     radiomics: Annotated[
         str | None, typer.Option(help="Preset (original, full, ibsi) or PyRadiomics parameter file.")
     ] = None,
-    roi: Annotated[str | None, typer.Option(help="Which label, segment or ROI of several; `all` for each.")] = None,
+    roi: Annotated[
+        list[str] | None,
+        typer.Option(help="Which labels, segments or ROIs of several; repeatable; `all`: each, `whole`: their union."),
+    ] = None,
     case_id: Annotated[str | None, typer.Option(help="Your pseudonym for the case.")] = None,
     resample_mask: Annotated[bool, typer.Option("--resample-mask", help="Take a mask on another grid.")] = False,
+    resample_images: Annotated[
+        bool, typer.Option("--resample-images", help="Resample channels on other grids onto the reference's.")
+    ] = False,
+    reference: Annotated[
+        str | None, typer.Option(help="Channel that gives this grid; by default the model's first.")
+    ] = None,
+    suv: Annotated[str | None, typer.Option(help="`bw`: make SUV by body weight of DICOM PET series.")] = None,
     stored_axes: Annotated[
         bool,
         typer.Option("--stored-axes", help="Radiomics along the file's own axes, as PyRadiomics on the file gives."),
@@ -149,6 +151,9 @@ def extract(  # noqa: PLR0917  # one parameter per option
         radiomics=Path(radiomics) if radiomics and Path(radiomics).is_file() else radiomics,
         case_id=case_id,
         resample_mask=resample_mask,
+        resample_images=_allowed(resample_images, reference),
+        reference=reference,
+        suv=_by_weight(suv),
         radiomics_axes="stored" if stored_axes else "canonical",
     )
     address = url or read_settings().url
@@ -267,6 +272,18 @@ def _existing(path: Path) -> Path:
     return path
 
 
+def _allowed(resample_images: bool, reference: str | None) -> bool:
+    if reference and not resample_images:
+        raise typer.BadParameter("it needs --resample-images", param_hint="--reference")
+    return resample_images
+
+
+def _by_weight(suv: str | None) -> Literal["bw"] | None:
+    if suv not in (None, "bw"):
+        raise typer.BadParameter("expected bw (body weight)", param_hint="--suv")
+    return None if suv is None else "bw"
+
+
 def _find_images(arguments: list[Path]) -> Mapping[str, Sequence[Path]]:
     """Return the files of each channel; `CHANNEL=FILE` names one, anything else belongs to the only one."""
     named = (
@@ -278,10 +295,10 @@ def _find_images(arguments: list[Path]) -> Mapping[str, Sequence[Path]]:
 
 
 def _extract_here(submission: Submission) -> dict[str, Any]:
-    from service.local import extract_locally  # noqa: PLC0415  # imaging libraries: only where they are needed
+    from service.local import LocalPipeline  # noqa: PLC0415  # imaging libraries: only where they are needed
 
     with complaints.status("reading") as status:
-        return extract_locally(submission, read_settings(), on_stage=status.update)
+        return LocalPipeline(read_settings()).extract(submission, on_stage=status.update)
 
 
 def _write_output(output: Path, document: dict[str, Any], service: tuple[str, str | None] | None) -> None:

@@ -19,26 +19,40 @@ from service.pipeline import Stage, extract
 from service.radiomics_settings import EVERY_PRESET, AnySettings, parse_parameters
 
 
-def extract_locally(submission: Submission, settings: Settings, on_stage: Callable[[str], None]) -> dict[str, Any]:
-    """Compute one case here and return the document that the service would.
+class LocalPipeline:
+    """What the worker is to the service: bundles, each loaded once, and cases, one at a time."""
 
-    Raises:
-        CaseError: the case cannot be used.
-        RequestError: model, preset or parameter file are wrong.
-        SystemBroken: the bundle or the device is at fault.
-    """
-    given = frozenset(channel for channel in submission.images if channel)
-    manifest = choose_model(submission.model, given, Catalogue(settings.models).read())
-    radiomics = _read_radiomics(submission.radiomics)
-    bundle = ModelBundle.load(settings.models / manifest.name, device=settings.device)
-    on_stage(Stage.READING)
-    began = time.perf_counter()
-    case = _read_case(submission, manifest, settings)
-    reading = round(time.perf_counter() - began, 6)
-    document = extract(case, bundle, radiomics, on_stage, submission.radiomics_axes).document()
-    seconds = document["provenance"]["seconds"]
-    document["provenance"]["seconds"] = {Stage.READING.value: reading, **seconds}
-    return {"case_id": submission.case_id, "status": "succeeded", **document}
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._catalogue = Catalogue(settings.models)
+        self._bundles: dict[str, ModelBundle] = {}
+
+    def extract(self, submission: Submission, on_stage: Callable[[str], None] = lambda _stage: None) -> dict[str, Any]:
+        """Compute one case and return the document that the service would.
+
+        Raises:
+            CaseError: the case cannot be used.
+            RequestError: model, preset or parameter file are wrong.
+            SystemBroken: the bundle or the device is at fault.
+        """
+        given = frozenset(channel for channel in submission.images if channel)
+        manifest = choose_model(submission.model, given, self._catalogue.read())
+        radiomics = _read_radiomics(submission.radiomics)
+        bundle = self._load(manifest)
+        on_stage(Stage.READING)
+        began = time.perf_counter()
+        case = _read_case(submission, manifest, self._settings)
+        reading = round(time.perf_counter() - began, 6)
+        document = extract(case, bundle, radiomics, on_stage, submission.radiomics_axes).document()
+        seconds = document["provenance"]["seconds"]
+        document["provenance"]["seconds"] = {Stage.READING.value: reading, **seconds}
+        return {"case_id": submission.case_id, "status": "succeeded", **document}
+
+    def _load(self, manifest: Manifest) -> ModelBundle:
+        if manifest.reference not in self._bundles:
+            folder = self._settings.models / manifest.name
+            self._bundles[manifest.reference] = ModelBundle.load(folder, device=self._settings.device)
+        return self._bundles[manifest.reference]
 
 
 def _read_case(submission: Submission, manifest: Manifest, settings: Settings) -> Case:
@@ -49,6 +63,8 @@ def _read_case(submission: Submission, manifest: Manifest, settings: Settings) -
         resample_mask=submission.resample_mask,
         limits=Limits(decoded_bytes=settings.max_decoded_bytes, voxels=settings.max_voxels, files=settings.max_files),
         case_id=submission.case_id,
+        reference=(submission.reference or manifest.channels[0]) if submission.resample_images else None,
+        suv=submission.suv,
     )
 
 

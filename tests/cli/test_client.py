@@ -42,6 +42,7 @@ class Answer(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json" if status == 202 else "application/problem+json")
         self.send_header("Content-Length", str(len(content)))
+        self.send_header("Retry-After", "0")
         self.end_headers()
         self.wfile.write(content)
 
