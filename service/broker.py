@@ -21,6 +21,7 @@ SOCKET_SECONDS = 5.0
 VISIBILITY_SECONDS = 7 * 86_400
 HARD_LIMIT_GRACE_SECONDS = 3
 TASKS_PER_CHILD = 500
+LAST = 9  # of Kombu's priorities on Redis, where 0 goes first: a list of its own, read when the others are empty
 
 BrokerDown = (OperationalError, redis.exceptions.RedisError, OSError)
 
@@ -75,13 +76,14 @@ def create_app(values: Settings) -> Celery:
     return application
 
 
-def publish(queue: Celery, job_id: str) -> None:
-    """Send one job id.
+def publish(queue: Celery, job_id: str, *, patient: bool = False) -> None:
+    """Send one job id; a patient one lets every other pass.
 
     Raises:
         kombu.exceptions.OperationalError: the broker cannot be reached; raised within a second.
     """
-    queue.send_task(TASK, args=[job_id], queue=QUEUE, retry=False, ignore_result=True)
+    priority = LAST if patient else None
+    queue.send_task(TASK, args=[job_id], queue=QUEUE, retry=False, ignore_result=True, priority=priority)
 
 
 def announce_end(client: redis.Redis, job_id: str) -> None:

@@ -7,19 +7,30 @@ not here: they live in a bundle's manifest.
 
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.errors import SettingsInvalid
+from service.webhook_target import WebhookTarget, parse_keys, parse_targets
 
 PREFIX = "RADFUSE_"
 MIB = 1024**2
 GIB = 1024**3
+MISSED_BEATS = 4
+LEAST_ALIVE_SECONDS = 15.0
 SECRETS_DIR = "RADFUSE_SECRETS_DIR"
 # Read by the command line and the Python client, not by the service.
 CLIENT_VARIABLES = {
@@ -33,6 +44,14 @@ ELSEWHERE = frozenset(
 BUILT_IN_MODELS = Path(__file__).resolve().parent.parent / "models"
 
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+
+
+def _parsed(parse: Callable[[str], object]) -> BeforeValidator:
+    """Return the validator that parses text and takes the default as it is."""
+    return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
+
+
+Targets = Annotated[tuple[WebhookTarget, ...], NoDecode, _parsed(parse_targets)]
 
 
 class Settings(BaseSettings):
@@ -63,7 +82,11 @@ class Settings(BaseSettings):
     upload_bytes_per_second: int = Field(
         4096, gt=0, description="Slowest that an upload may be on average once RADFUSE_UPLOAD_IDLE_SECONDS have gone."
     )
-    max_queued: int = Field(10_000, gt=0, description="Most unfinished jobs before new ones get 429.")
+    max_queued: int = Field(
+        10_000, gt=0, description="Most unfinished jobs before new ones get 429; as many again of cohorts."
+    )
+    max_cohort_items: int = Field(10_000, gt=0, description="Most cases in one cohort.")
+    max_manifest_bytes: int = Field(16 * MIB, gt=0, description="Largest manifest of a cohort.")
     min_free_bytes: int = Field(1 * GIB, ge=0, description="Free disk space below which uploads get 507.")
     job_seconds: int = Field(1800, ge=1, description="Longest run of one job.")
     worker_memory_bytes: int = Field(8 * GIB, gt=0, description="Memory one worker process may allocate for a case.")
@@ -77,7 +100,38 @@ class Settings(BaseSettings):
     report_python: AbsolutePath | None = Field(
         None, description="Python with highdicom that builds DICOM reports; by default the API's own, where it has it."
     )
+    max_streams: int = Field(200, gt=0, description="Most event streams open at once, per API process.")
+    webhook_secret: SecretStr | None = Field(
+        None, description="Key that signs webhooks, `whsec_` and base64; several, separated by spaces, all sign."
+    )
+    webhook_targets: Targets = Field(
+        (), description="Addresses that webhooks may go to, with all below them, separated by spaces; by default none."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe log line.")
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _check_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            parse_keys(value.get_secret_value())
+        return value
+
+    @field_validator("webhook_targets")
+    @classmethod
+    def _need_keys(cls, value: tuple[WebhookTarget, ...], others: ValidationInfo) -> tuple[WebhookTarget, ...]:
+        if value and others.data.get("webhook_secret") is None:
+            raise ValueError("webhooks are signed: RADFUSE_WEBHOOK_SECRET is needed, too")
+        return value
+
+    @property
+    def webhook_keys(self) -> tuple[str, ...]:
+        """The keys that sign webhooks, newest first."""
+        return () if self.webhook_secret is None else parse_keys(self.webhook_secret.get_secret_value())
+
+    @property
+    def alive_seconds(self) -> float:
+        """How old a process's last heartbeat may be before it is thought gone."""
+        return max(LEAST_ALIVE_SECONDS, MISSED_BEATS * self.heartbeat_seconds)
 
     @property
     def ledger_url(self) -> str:
@@ -147,6 +201,8 @@ def _show(value: object) -> str:
     """Return a value as a person may see it: without the user and the password of a URL."""
     if value is None:
         return ""
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
     if isinstance(value, int | float):
         return f"{value:g}" if isinstance(value, float) else str(value)
     scheme, separator, rest = str(value).partition("://")

@@ -1,4 +1,4 @@
-"""The dispatcher: tells the broker of accepted jobs, finds lost work again, removes what nobody needs any more.
+"""The dispatcher: tells the broker of accepted jobs, callers of ended ones; finds lost work again, removes old.
 
 It keeps no state: everything is in the ledger. It may be killed at any moment, and several may run at once.
 """
@@ -6,7 +6,8 @@ It keeps no state: everything is in the ledger. It may be killed at any moment, 
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
@@ -16,15 +17,19 @@ from service import broker, log
 from service.config import Settings, settings
 from service.identity import is_dead, own_name
 from service.ledger import Ledger
+from service.removal import remove_doomed
 from service.storage import Storage
+from service.webhooks import Postman
 
 POLL_SECONDS = 0.04
 BATCH = 100
+COHORT_WINDOW = 32  # items of cohorts that the broker holds at once
 BROKER_CHECK_SECONDS = 1.0
 SWEEP_SECONDS = 60.0
 ORPHAN_SECONDS = 3600.0
 SHORTEST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 2.0
+STOP_SECONDS = 5.0
 _logger = log.logger("dispatcher")
 
 
@@ -79,26 +84,51 @@ class Dispatcher:
         if not self._ledger.upgrade_when_reachable(stop):
             return
         _logger.info("started", worker=self._name)
+        with self._delivering(stop):
+            self._work_on(stop)
+        Chore("leave", lambda: self._ledger.leave(self._name), 0.0).attempt(time.monotonic())
+        _logger.info("stopped", worker=self._name)
+
+    @contextmanager
+    def _delivering(self, stop: threading.Event) -> Iterator[None]:
+        """Deliver webhooks in a thread, so that no receiver holds up anything else; leave when it has stopped."""
+        if not self._settings.webhook_targets:
+            yield
+            return
+        postman = threading.Thread(
+            target=Postman(self._settings, self._ledger).run, args=[stop], name="webhooks", daemon=True
+        )
+        postman.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            postman.join(STOP_SECONDS)
+
+    def _work_on(self, stop: threading.Event) -> None:
         while not stop.is_set():
             for chore in self._chores:
                 chore.attempt(time.monotonic())
             stop.wait(POLL_SECONDS)
-        Chore("leave", lambda: self._ledger.leave(self._name), 0.0).attempt(time.monotonic())
-        _logger.info("stopped", worker=self._name)
 
     def _publish(self) -> None:
-        """Publish what has been accepted; a job is marked only once the broker has it."""
+        """Publish what has been accepted; of cohorts only as much as keeps the workers busy."""
         while ids := self._ledger.take_accepted(BATCH):
-            count = 0
-            try:
-                for job_id in ids:
-                    broker.publish(self._queue, job_id)
-                    count += 1
-            finally:
-                if count:
-                    self._ledger.mark_queued(ids[:count])
-                if count < len(ids):
-                    self._ledger.put_back(ids[count:])
+            self._send(ids)
+        self._send(self._ledger.take_items(COHORT_WINDOW), patient=True)
+
+    def _send(self, ids: list[str], *, patient: bool = False) -> None:
+        """Publish jobs; each is marked only once the broker has it."""
+        count = 0
+        try:
+            for job_id in ids:
+                broker.publish(self._queue, job_id, patient=patient)
+                count += 1
+        finally:
+            if count:
+                self._ledger.mark_queued(ids[:count])
+            if count < len(ids):
+                self._ledger.put_back(ids[count:])
 
     def _check_broker(self) -> None:
         """Send everything again when Redis was flushed or restarted: only the ledger knows what was in it."""
@@ -120,6 +150,8 @@ class Dispatcher:
         )
         for job_id in found.delete:
             self._storage.delete(job_id)
+        # Also what an interrupted `DELETE` has left.
+        remove_doomed(self._ledger, self._storage)
         if found.counts:
             _logger.info("reconciled", counts=found.counts)
 

@@ -10,6 +10,7 @@
     │   ├── EmptyRoi             empty-roi           the region holds no voxel
     │   ├── RoiTooSmall          roi-too-small       one voxel, or too few for what was asked
     │   ├── UnknownRoi           unknown-roi         the label, segment or name is not in the mask
+    │   ├── NotInArchive         not-in-archive      the DICOMweb server has no such series or instance
     │   ├── SuvUnknown           suv-unknown         the PET image lacks what its SUV needs
     │   ├── UnfitCase            unfit-case          the case lacks, or exceeds, the bundle's channels
     │   ├── RadiomicsRefused     radiomics-refused   PyRadiomics cannot compute the settings on this case
@@ -30,6 +31,7 @@
     │   ├── UnsupportedMedia     unsupported-media     415
     │   ├── IdempotencyConflict  idempotency-conflict  422
     │   ├── QueueFull            queue-full            429
+    │   ├── StreamsFull          streams-full          429
     │   ├── Unavailable          unavailable           503
     │   └── DiskFull             disk-full             507
     ├── ClientError              what the Python client and the command line meet; never sent by the service
@@ -44,7 +46,8 @@
         ├── DeviceUnavailable    device-unavailable  the configured device is not there
         ├── SettingsInvalid      settings-invalid    an environment variable is unknown or wrong
         ├── StartFailed          start-failed        the service could not be started on this machine
-        └── InputsMissing        inputs-missing      the files of an accepted job are gone
+        ├── InputsMissing        inputs-missing      the files of an accepted job are gone
+        └── ArchiveUnreachable   archive-unreachable a DICOMweb server of the operator's does not answer as it should
 
 A message names what was got and what was expected, with units. It never holds anything of an upload
 beyond numbers and geometry: no file name, no tag value, no text of a parser. One does, for the caller could not
@@ -152,6 +155,13 @@ class UnknownRoi(CaseError):
 
     slug = "unknown-roi"
     title = "The mask does not hold this region of interest"
+
+
+class NotInArchive(CaseError):
+    """The DICOMweb server that the request names has no such study, series or instance, or nothing in it."""
+
+    slug = "not-in-archive"
+    title = "The DICOMweb server does not hold what was named"
 
 
 class SuvUnknown(CaseError):
@@ -308,6 +318,14 @@ class QueueFull(RequestError):
     status = 429
 
 
+class StreamsFull(RequestError):
+    """As many event streams are open as the operator allows; ask for the job itself, or wait `Retry-After` seconds."""
+
+    slug = "streams-full"
+    title = "Too many event streams are open"
+    status = 429
+
+
 class Unavailable(RequestError):
     """The ledger cannot be reached; nothing was accepted. Send the request again after `Retry-After` seconds."""
 
@@ -411,3 +429,10 @@ class InputsMissing(SystemBroken):
 
     slug = "inputs-missing"
     title = "The files of an accepted job are gone"
+
+
+class ArchiveUnreachable(SystemBroken):
+    """A DICOMweb server of the operator's list did not answer, or refused this service; it is tried again later."""
+
+    slug = "archive-unreachable"
+    title = "A DICOMweb server cannot be used at the moment"

@@ -6,6 +6,7 @@ the path - which every reader of addresses, ours and the receiver's, takes apart
 
 import base64
 import binascii
+import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ LONGEST: Final = 2000
 LONGEST_TARGET: Final = 500
 KEY_PREFIX: Final = "whsec_"
 KEY_BYTES: Final = range(24, 65)
-_PORTS: Final = {"http": "80", "https": "443"}
+LARGEST_PORT: Final = 65_535
+_PORTS: Final = {"http": 80, "https": 443}
 _ADDRESS: Final = re.compile(
-    r"(?P<scheme>https?)://(?P<host>[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(?::(?P<port>[1-9][0-9]{0,4}))?"
+    r"(?P<scheme>https?)://(?P<host>(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}|\[[0-9a-f:]+\])"
+    r"(?::(?P<port>[1-9][0-9]{0,4}))?"
     r"(?P<path>/[a-z0-9._~!$&'()*+,;=:@/-]*)?(?P<query>\?[a-z0-9._~!$&'()*+,;=:@/?%-]*)?",
     re.IGNORECASE,
 )
@@ -87,8 +90,16 @@ def _take_apart(address: str) -> tuple[str, str] | None:
     found = _ADDRESS.fullmatch(address) if len(address) <= LONGEST else None
     if found is None:
         return None
-    path = found["path"] or "/"
-    if {".", ".."} & set(path.split("/")):
+    scheme, host, path = found["scheme"].lower(), found["host"].lower(), found["path"] or "/"
+    port = int(found["port"] or _PORTS[scheme])
+    if {".", ".."} & set(path.split("/")) or port > LARGEST_PORT or not _is_host(host):
         return None
-    scheme = found["scheme"].lower()
-    return f"{scheme}://{found['host'].lower()}:{found['port'] or _PORTS[scheme]}", path
+    return f"{scheme}://{host}:{port}", path
+
+
+def _is_host(host: str) -> bool:
+    """Whether what stands in brackets is an IPv6 address; names have been checked."""
+    try:
+        return not host.startswith("[") or bool(ipaddress.IPv6Address(host[1:-1]))
+    except ValueError:
+        return False

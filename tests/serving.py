@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 
-from service.api.__main__ import configure_server
+from service.api.__main__ import create_server
 from service.api.app import create_app
 from service.api.context import Context
 from service.config import Settings, read_settings
@@ -124,8 +123,7 @@ def make_settings(home: Path, models: Path, **values: Any) -> Settings:
 def serving(settings: Settings) -> Iterator[Service]:
     """Serve in a thread until the end of the block."""
     app = create_app(settings)
-    config = configure_server(app, settings)
-    server = uvicorn.Server(config)
+    server = create_server(app, settings)
     # With the protocol named, asyncio turns Nagle's algorithm off, as it does for sockets that it opens itself.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))

@@ -27,7 +27,14 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
     log.logger("api").info("starting", host=values.host, port=values.port)
-    uvicorn.Server(configure_server(create_app(values), values)).run()
+    create_server(create_app(values), values).run()
+
+
+def create_server(app: FastAPI, values: Settings) -> uvicorn.Server:
+    """Return the server; its event streams end when it is told to stop, for they have no end of their own."""
+    server = uvicorn.Server(configure_server(app, values))
+    app.state.context.changes.leave_when(lambda: server.should_exit)
+    return server
 
 
 def configure_server(app: FastAPI, values: Settings) -> uvicorn.Config:

@@ -10,11 +10,12 @@ from fastapi import FastAPI
 from service.api import openapi, problems
 from service.api.context import close_context, open_context
 from service.api.observe import Observer
-from service.api.routes import features, health, models, pages
+from service.api.routes import cohorts, events, features, health, models, pages
 from service.config import Settings
 
 TAGS = [
     {"name": "features", "description": "Cases in, features and predictions out."},
+    {"name": "cohorts", "description": "Many cases in, one table out."},
     {"name": "models", "description": "The installed model bundles."},
     {"name": "operation", "description": "Health and numbers."},
 ]
@@ -32,6 +33,7 @@ def create_app(settings: Settings) -> FastAPI:
         async with create_task_group() as background:
             background.start_soon(context.endings.listen)
             background.start_soon(context.sent.mark_on)
+            background.start_soon(context.changes.look_on)
             yield
             background.cancel_scope.cancel()
         await to_thread.run_sync(close_context, context)
@@ -48,7 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.context = context
     app.add_middleware(Observer, metrics=context.metrics)
-    for resource in (features, models, health, pages):
+    for resource in (features, events, cohorts, models, health, pages):
         app.include_router(resource.router)
     problems.install_handlers(app)
     openapi.install_document(app)

@@ -9,7 +9,9 @@ from fastapi import Depends, Request
 
 from service import broker
 from service.api.catalogue import Catalogue
+from service.api.changes import Changes
 from service.api.endings import Endings
+from service.api.estimate import Estimator
 from service.api.keyring import KeyRing
 from service.api.metrics import Metrics
 from service.api.sent import Sent
@@ -33,6 +35,8 @@ class Context:
     queue: Celery
     endings: Endings
     waiters: Waiters
+    changes: Changes
+    estimator: Estimator
     sent: Sent
 
 
@@ -53,6 +57,8 @@ def open_context(settings: Settings) -> Context:
         queue=broker.create_app(settings),
         endings=endings,
         waiters=Waiters(endings),
+        changes=Changes(ledger, endings, settings.max_streams),
+        estimator=Estimator(ledger, settings.alive_seconds),
         sent=Sent(ledger),
     )
 

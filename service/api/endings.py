@@ -27,8 +27,8 @@ class Watch:
         """Wake the request."""
         self._event.set()
 
-    async def wait(self, seconds: float) -> None:
-        """Return at the next news, or after `seconds`."""
+    async def wait(self, seconds: float | None) -> None:
+        """Return at the next news, or after `seconds` where they are given."""
         with move_on_after(seconds):
             await self._event.wait()
         if self._event.is_set():
@@ -44,9 +44,9 @@ class Endings:
         self.listening = False
 
     @contextmanager
-    def watch(self, job_id: str) -> Iterator[Watch]:
-        """Be told of a job's end while the context lasts."""
-        watch = Watch()
+    def watch(self, job_id: str, watch: Watch | None = None) -> Iterator[Watch]:
+        """Be told of a job's end while the context lasts; one watch may be given for many jobs."""
+        watch = watch or Watch()
         self._watches.setdefault(job_id, []).append(watch)
         try:
             yield watch

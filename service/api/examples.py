@@ -15,6 +15,7 @@ from service.errors import (
     NotRepresentable,
     QueueFull,
     RequestError,
+    StreamsFull,
     Unauthenticated,
     Unavailable,
     UnsupportedMedia,
@@ -38,6 +39,7 @@ PROBLEMS: Final[dict[type[RequestError], RequestError]] = {
     InvalidField: InvalidField("mask: missing", field="mask"),
     IdempotencyConflict: IdempotencyConflict("the files or the options differ from those first sent with this key"),
     QueueFull: QueueFull("10000 jobs are unfinished; at most 10000 may be", retry_after_seconds=30, max_queued=10000),
+    StreamsFull: StreamsFull("200 event streams are open; at most 200 may be", retry_after_seconds=5, max_streams=200),
     Unavailable: Unavailable("the ledger cannot be reached", retry_after_seconds=5),
     DiskFull: DiskFull("the upload would leave 0 bytes free; 1073741824 must stay free", retry_after_seconds=60),
 }
@@ -50,6 +52,7 @@ _JOB: Final[dict[str, Any]] = {
     "started_at": None,
     "finished_at": None,
     "queue_position": 1,
+    "estimated_seconds": 1.8,
     "stage": None,
     "progress": 0.0,
 }
@@ -59,6 +62,7 @@ _DONE: Final[dict[str, Any]] = _JOB | {
     "started_at": "2026-11-23T16:00:00.1Z",
     "finished_at": "2026-11-23T16:00:01Z",
     "queue_position": None,
+    "estimated_seconds": None,
     "progress": 1.0,
     "rois": [
         {
@@ -94,6 +98,7 @@ _DONE: Final[dict[str, Any]] = _JOB | {
 _FAILED: Final[dict[str, Any]] = _JOB | {
     "status": "failed",
     "queue_position": None,
+    "estimated_seconds": None,
     "started_at": "2026-11-23T16:00:00.1Z",
     "finished_at": "2026-11-23T16:00:00.4Z",
     "problem": {

@@ -16,6 +16,7 @@ from service.api.uploads import Form, check_length, receive_form
 from service.errors import IdempotencyConflict, InvalidField, QueueFull
 from service.job import Job
 from service.storage import Staging, Storage
+from service.webhook_target import find_target
 
 RETRY_SECONDS = 30
 PUBLISH_SECONDS = 3.0  # then the dispatcher thinks that nobody will
@@ -32,9 +33,9 @@ async def take_in(request: Request, context: Context, owner: str, key: str | Non
         RequestError: refused; nothing of the upload is left.
         ClientDisconnect: the client went away; nothing is left either.
     """
-    _check_key(key)
+    check_key(key)
     channels = await to_thread.run_sync(_check_queue, request, context)
-    async with _open_staging(context.storage) as staging:
+    async with open_staging(context.storage) as staging:
         form = await receive_form(
             request, staging, storage=context.storage, settings=context.settings, channels=channels
         )
@@ -42,7 +43,7 @@ async def take_in(request: Request, context: Context, owner: str, key: str | Non
 
 
 @asynccontextmanager
-async def _open_staging(storage: Storage) -> AsyncIterator[Staging]:
+async def open_staging(storage: Storage) -> AsyncIterator[Staging]:
     """Enter and leave a staging folder in a thread; it is removed unless it was committed, whatever happens."""
     staging = await to_thread.run_sync(storage.stage)
     try:
@@ -68,7 +69,9 @@ def _check_queue(request: Request, context: Context) -> frozenset[str]:
 def _accept(context: Context, staging: Staging, form: Form, *, owner: str, key: str | None) -> Job:
     """Make the job durable: its files first, then its row."""
     case_id = check_text("case_id", form.texts.get("case_id"))
-    request = build_request(form, context.catalogue.read())
+    targets = context.settings.webhook_targets
+    request = build_request(form, context.catalogue.read(), targets)
+    target = None if request.webhook is None else find_target(request.webhook, targets)
     job_id = uuid.uuid4().hex
     staging.commit(job_id)
     # If the row's commit fails for any other reason than these two, the files stay: the commit may have happened.
@@ -81,6 +84,7 @@ def _accept(context: Context, staging: Staging, form: Form, *, owner: str, key: 
             case_id=case_id,
             idempotency_key=key,
             taken_seconds=PUBLISH_SECONDS,
+            webhook_target=None if target is None else str(target),
         )
     except IdempotencyConflict:
         context.storage.delete(job_id)
@@ -104,6 +108,11 @@ def _publish(context: Context, job_id: str) -> None:
         context.sent.add(job_id)
 
 
-def _check_key(key: str | None) -> None:
+def check_key(key: str | None) -> None:
+    """Check an `Idempotency-Key`.
+
+    Raises:
+        InvalidField: not 1 to 255 printable ASCII characters.
+    """
     if key is not None and not _KEY.fullmatch(key):
         raise InvalidField("Idempotency-Key: expected 1 to 255 printable ASCII characters", field="Idempotency-Key")

@@ -20,6 +20,7 @@ from service.errors import (
     NotRepresentable,
     QueueFull,
     RequestError,
+    StreamsFull,
     Unauthenticated,
     Unavailable,
     UnsupportedMedia,
@@ -146,6 +147,13 @@ FORM: Extra = {
             "enum": list(get_args(Axes)),
             "default": "canonical",
         },
+        "webhook": _TEXT
+        | {
+            "description": "Where the job's end is told: an address of the operator's list. The message, signed by "
+            "Standard Webhooks, names the job and how it ended, and nothing of the case.",
+            "maxLength": 2000,
+            "examples": ["https://pipeline.example:8443/hooks/radfuse"],
+        },
         "resample_images": {
             "description": "Resample channels on another grid than the reference's onto it, linearly; the result's "
             "notes say so.",
@@ -184,7 +192,7 @@ SUBMIT: Extra = {
         "requestBody": {
             "required": True,
             "description": "The form. File names and content types of its parts are ignored and dropped. `webhook` is "
-            "refused: this version notifies nobody.",
+            "refused where the operator has named no address that webhooks may go to.",
             "content": {"multipart/form-data": {"schema": FORM}},
         }
     },
@@ -226,6 +234,22 @@ FETCH["responses"][200]["content"] |= {
     "text/csv": {"schema": _TEXT, "example": "case_id,roi,original_shape_MeshVolume\r\n"},
     "application/vnd.apache.parquet": {"schema": _BINARY},
     "application/dicom": {"schema": _BINARY},
+}
+EVENTS: Extra = {
+    "responses": {
+        200: {
+            "description": "The events.",
+            "content": {
+                "text/event-stream": {
+                    "schema": _TEXT,
+                    "example": 'id: 2-0\nevent: update\ndata: {"id": "6f1b...", "status": "running", '
+                    '"stage": "radiomics", "progress": 0.25, "estimated_seconds": 1.2}\n\n',
+                }
+            },
+        },
+        204: {"description": "The job has ended, and `Last-Event-ID` says that its end was seen."},
+        **answer_problems(*ALWAYS, NotFound, NotAcceptable, StreamsFull),
+    }
 }
 PREVIEW: Extra = {
     "responses": {

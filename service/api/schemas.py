@@ -97,6 +97,11 @@ class JobDocument(Document):
     started_at: datetime | None
     finished_at: datetime | None
     queue_position: int | None = Field(None, description="1 is next; only while queued.")
+    estimated_seconds: float | None = Field(
+        None,
+        description="Seconds until the job's end, were it to run as long as the last ones did; null where that is not "
+        "known, and once it has ended.",
+    )
     stage: str | None = Field(None, description="reading, radiomics, encoder or prediction; only while running.")
     progress: float = Field(
         ge=0, le=1, description="Share of the four stages that are behind the job; stages take unequal time."

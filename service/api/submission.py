@@ -39,7 +39,7 @@ def build_request(form: Form, models: Mapping[str, Listed], targets: Iterable[We
         )
     return JobRequest(
         model=manifest.reference,
-        roi=tuple(_check_roi(text) for text in form.rois),
+        roi=tuple(check_roi(text) for text in form.rois),
         preset=preset,
         parameters=None if form.parameters is None else parse_parameters(form.parameters).document(),
         resample_mask=_read_boolean("resample_mask", form.texts.get("resample_mask", "false")),
@@ -62,7 +62,7 @@ def check_text(name: str, text: str | None) -> str | None:
     return text
 
 
-def _check_roi(text: str) -> str:
+def check_roi(text: str) -> str:
     """Return one text that asks for regions; it may be a list of several."""
     if not (0 < len(text) <= ROI_LENGTH and text.isprintable()):
         raise InvalidField(f"roi: {len(text)} characters; expected 1 to {ROI_LENGTH} printable ones", field="roi")

@@ -11,13 +11,20 @@ STAGES = ("reading", "radiomics", "encoder", "prediction")
 Document = dict[str, Any]
 
 
-def view_job(job: Job, position: int | None = None, result: Document | None = None) -> Document:
+def view_job(
+    job: Job,
+    position: int | None = None,
+    result: Document | None = None,
+    *,
+    estimated_seconds: float | None = None,
+) -> Document:
     """Return the `JobDocument` of a job.
 
     Args:
         job: the record.
         position: place in the queue, 1 being next; None unless queued.
         result: the stored result; its `model`, `rois` and `provenance` become members.
+        estimated_seconds: until its end; None where that is not known.
     """
     running = job.state is JobState.RUNNING
     document: Document = {
@@ -25,10 +32,11 @@ def view_job(job: Job, position: int | None = None, result: Document | None = No
         "case_id": job.case_id,
         "status": job.state.public,
         "model": _view_reference(job),
-        "created_at": _view_time(job.created_at),
-        "started_at": _view_time(job.started_at),
-        "finished_at": _view_time(job.finished_at),
+        "created_at": view_time(job.created_at),
+        "started_at": view_time(job.started_at),
+        "finished_at": view_time(job.finished_at),
         "queue_position": position,
+        "estimated_seconds": estimated_seconds,
         "stage": job.stage if running else None,
         "progress": _progress(job),
     }
@@ -56,8 +64,13 @@ def view_model(listed: Listed) -> Document:
 
 
 def etag_of(job: Job, position: int | None) -> str:
-    """Return a weak validator of the job's representations: its version, and its place in the queue."""
-    return f'W/"{job.version}-{position or 0}"'
+    """Return a weak validator of the job's representations."""
+    return f'W/"{mark_of(job, position)}"'
+
+
+def mark_of(job: Job, position: int | None) -> str:
+    """Return what changes with every change of the job: its version, and its place in the queue."""
+    return f"{job.version}-{position or 0}"
 
 
 def _view_reference(job: Job) -> Document | None:
@@ -67,7 +80,8 @@ def _view_reference(job: Job) -> Document | None:
     return {"name": name, "version": version}
 
 
-def _view_time(time: datetime | None) -> str | None:
+def view_time(time: datetime | None) -> str | None:
+    """Return a time in UTC as ISO 8601 writes it."""
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z") if time is not None else None
 
 

@@ -127,16 +127,19 @@ class Cohorts(Database):
             times = list(connection.execute(recent).scalars())
         return (now - times[-1]) / len(times) if len(times) > 2 else None
 
-    def find_item(self, cohort_id: str, owner: str, item: int) -> CohortItem:
-        """Return one item.
+    def find_item(self, cohort_id: str, owner: str, item: int) -> tuple[Cohort, CohortItem]:
+        """Return one item and its cohort.
 
         Raises:
             NotFound: there is no such cohort of the owner's, or no such item in it.
         """
-        found = self.list_items(cohort_id, owner, after=item - 1, limit=1)
-        if not found or found[0].item != item:
+        query = _items(cohort_id, item - 1, 1).where(cohort_items.c.item == item)
+        with self.read() as (connection, _):
+            cohort = _find(connection, cohort_id, owner)
+            row = connection.execute(query).one_or_none()
+        if row is None:
             raise NotFound("the cohort has no such item")
-        return found[0]
+        return cohort, _to_item(row)
 
     def list_items(
         self,

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from service.errors import IdempotencyConflict, InvalidField, NotFound
 from service.job import Job, JobRequest, JobState
 from service.ledger.database import Database
+from service.ledger.deliveries import announce_ends, note_webhook
 from service.ledger.rows import to_job
 from service.ledger.tables import idempotency, jobs, results
 
@@ -29,6 +30,7 @@ class Requests(Database):
         case_id: str | None,
         idempotency_key: str | None,
         taken_seconds: float = 0,
+        webhook_target: str | None = None,
     ) -> tuple[Job, bool]:
         """Accept a job; once this returns, the job is never lost.
 
@@ -39,6 +41,7 @@ class Requests(Database):
             case_id: the caller's pseudonym.
             idempotency_key: the caller's, if any.
             taken_seconds: for how long it is the caller's to publish, before the dispatcher does.
+            webhook_target: the entry of the operator's list that the request's webhook is of, where it has one.
 
         Returns:
             The job and True; or, for an idempotency key seen before with the same content, the earlier job
@@ -55,7 +58,9 @@ class Requests(Database):
                 if earlier is not None:
                     return earlier, False
                 values = {"id": job_id, "owner": owner, "request": request.model_dump_json(), "case_id": case_id}
-                row = _insert(connection, now, values | {"taken_until": now + taken_seconds})
+                row = insert_job(connection, now, values | {"taken_until": now + taken_seconds})
+                if webhook_target is not None and request.webhook is not None:
+                    note_webhook(connection, job_id, webhook_target, request.webhook)
                 if digest is not None:
                     connection.execute(
                         sa.insert(idempotency).values(
@@ -99,7 +104,7 @@ class Requests(Database):
         """
         query = sa.select(jobs).where(jobs.c.owner == owner)
         if before is not None:
-            created_at, job_id = _parse_cursor(before)
+            created_at, job_id = parse_cursor(before)
             place = sa.tuple_(jobs.c.created_at, jobs.c.id)
             query = query.where(place < sa.tuple_(sa.literal(created_at, sa.Double), sa.literal(job_id)))
         if states is not None:
@@ -132,9 +137,14 @@ class Requests(Database):
         return None if preview is None else bytes(preview)
 
     def queue_position(self, job_id: str) -> int | None:
-        """Return the job's place in the queue, 1 for the next, or None where it does not wait."""
+        """Return the job's place in the queue, 1 for the next, or None where it does not wait.
+
+        What was sent by itself stands before the items of cohorts.
+        """
         own = jobs.alias("own")
-        ahead = sa.tuple_(jobs.c.created_at, jobs.c.id) <= sa.tuple_(own.c.created_at, own.c.id)
+        ahead = sa.tuple_(jobs.c.item, jobs.c.created_at, jobs.c.id) <= sa.tuple_(
+            own.c.item, own.c.created_at, own.c.id
+        )
         query = (
             sa.select(sa.func.count())
             .select_from(own.join(jobs, ahead))
@@ -143,9 +153,10 @@ class Requests(Database):
         with self.read() as (connection, _):
             return connection.execute(query).scalar_one() or None
 
-    def count_unfinished(self, owner: str | None = None) -> int:
-        """Return how many jobs have not ended: all, or one owner's."""
-        query = sa.select(sa.func.count()).select_from(jobs).where(jobs.c.state.in_(UNFINISHED))
+    def count_unfinished(self, owner: str | None = None, *, in_cohorts: bool = False) -> int:
+        """Return how many jobs have not ended: of those sent by themselves or of cohorts', all or one owner's."""
+        lane = jobs.c.item > 0 if in_cohorts else jobs.c.item == 0
+        query = sa.select(sa.func.count()).select_from(jobs).where(jobs.c.state.in_(UNFINISHED), lane)
         if owner is not None:
             query = query.where(jobs.c.owner == owner)
         with self.read() as (connection, _):
@@ -179,6 +190,7 @@ class Requests(Database):
                 connection.execute(sa.delete(jobs).where(*mine))
                 return to_job(row)
             connection.execute(sa.delete(idempotency).where(idempotency.c.job_id == job_id))
+            announce_ends(connection, now, [job_id], JobState.CANCELLED)
             tombstone = emptied(JobState.CANCELLED) | {"finished_at": now}
             return to_job(connection.execute(sa.update(jobs).where(*mine).values(tombstone).returning(jobs)).one())
 
@@ -206,7 +218,8 @@ def _earlier(connection: sa.Connection, owner: str, digest: str | None, fingerpr
     return to_job(connection.execute(sa.select(jobs).where(jobs.c.id == row.job_id)).one())
 
 
-def _insert(connection: sa.Connection, now: float, values: dict[str, Any]) -> sa.Row[Any]:
+def insert_job(connection: sa.Connection, now: float, values: dict[str, Any]) -> sa.Row[Any]:
+    """Insert an accepted job."""
     fresh = {
         "state": JobState.ACCEPTED,
         "attempt": 0,
@@ -218,7 +231,12 @@ def _insert(connection: sa.Connection, now: float, values: dict[str, Any]) -> sa
     return connection.execute(sa.insert(jobs).values(fresh | values).returning(jobs)).one()
 
 
-def _parse_cursor(cursor: str) -> tuple[float, str]:
+def parse_cursor(cursor: str) -> tuple[float, str]:
+    """Return the creation time (seconds since 1970) and the id that a cursor holds.
+
+    Raises:
+        InvalidField: it is not a cursor.
+    """
     seconds, _, job_id = cursor.partition("-")
     try:
         return float(seconds), job_id

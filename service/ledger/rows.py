@@ -20,6 +20,32 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Cohort:
+    """A manifest of many cases. `options` are the form's fields that hold for every item."""
+
+    id: str
+    owner: str
+    options: dict[str, Any]
+    columns: tuple[str, ...]
+    items: int
+    created_at: datetime
+
+    @property
+    def cursor(self) -> str:
+        """The opaque place of this cohort in its owner's list."""
+        return f"{self.created_at.timestamp():.6f}-{self.id}"
+
+
+@dataclass(frozen=True)
+class CohortItem:
+    """One row of a manifest, with its job once its files have come. `item` counts from 1."""
+
+    item: int
+    cells: tuple[str, ...]
+    job: Job | None
+
+
+@dataclass(frozen=True)
 class ApiKey:
     """An API key without its secret. `id` is the key's public part and names its jobs' owner."""
 
@@ -74,6 +100,18 @@ def to_job(row: sa.Row[Any]) -> Job:
         created_at=moment(row.created_at),
         started_at=moment_or_none(row.started_at),
         finished_at=moment_or_none(row.finished_at),
+    )
+
+
+def to_cohort(row: sa.Row[Any]) -> Cohort:
+    """Build the cohort from a row of `cohorts`."""
+    return Cohort(
+        id=row.id,
+        owner=row.owner,
+        options=json.loads(row.options),
+        columns=tuple(json.loads(row.columns)),
+        items=row.items,
+        created_at=moment(row.created_at),
     )
 
 

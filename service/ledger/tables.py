@@ -39,8 +39,13 @@ jobs = Table(
     Column("sends", Integer, nullable=False),  # times it was given to the broker
     Column("worker", String(200)),
     Column("lease_until", Double),
+    Column("cohort_id", String(32), ForeignKey("cohorts.id")),
+    Column("item", Integer, nullable=False, server_default="0"),  # in its cohort, from 1; 0 for a case sent by itself
     Index("jobs_by_owner", "owner", "created_at", "id"),
-    Index("jobs_by_state", "state", "created_at", "id"),
+    Index("jobs_by_end", "finished_at"),
+    # The order of the queue, too: what was sent by itself goes first, then the first items of every cohort.
+    Index("jobs_by_state", "state", "item", "created_at", "id"),
+    Index("jobs_by_cohort", "cohort_id", "item", unique=True),
 )
 
 results = Table(
@@ -95,4 +100,28 @@ deliveries = Table(
     Column("due_at", Double),  # null until the job has ended
     Column("taken_until", Double, nullable=False),  # a dispatcher is delivering it
     Index("deliveries_by_target", "target", "due_at"),
+)
+
+cohorts = Table(
+    "cohorts",
+    metadata,
+    Column("id", String(32), primary_key=True),  # uuid4, hex
+    Column("owner", String(100), nullable=False),
+    Column("options", Text, nullable=False),  # fields of the form that hold for every item
+    Column("columns", Text, nullable=False),  # names of the manifest's columns, in order
+    Column("items", Integer, nullable=False),
+    Column("key_digest", String(64)),
+    Column("fingerprint", String(64), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("removed_at", Double),  # to its owner it is gone; its jobs and files are being removed
+    Index("cohorts_by_owner", "owner", "created_at", "id"),
+    Index("cohorts_by_key", "owner", "key_digest", unique=True),
+)
+
+cohort_items = Table(
+    "cohort_items",
+    metadata,
+    Column("cohort_id", String(32), ForeignKey("cohorts.id", ondelete="CASCADE"), primary_key=True),
+    Column("item", Integer, primary_key=True),
+    Column("cells", Text, nullable=False),  # the manifest's row
 )

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from service.errors import WorkerLost
 from service.job import JobState
 from service.ledger.database import Database
+from service.ledger.deliveries import announce_ends
 from service.ledger.requests import WAITING
 from service.ledger.rows import Claim, to_job, to_text
 from service.ledger.tables import jobs, results
@@ -23,15 +24,28 @@ class Work(Database):
     """What the dispatcher and the workers ask of the ledger."""
 
     def take_accepted(self, limit: int) -> list[str]:
-        """Take up to `limit` accepted jobs, oldest first, to publish them.
+        """Take up to `limit` accepted jobs, oldest first, to publish them; not those of cohorts.
 
         They are this caller's for a few seconds; `mark_queued` says that they were published.
         """
+        return self._take(jobs.c.item == 0, limit)
+
+    def take_items(self, window: int) -> list[str]:
+        """Take accepted jobs of cohorts, first items first, so that `window` of them are published at any time.
+
+        The broker never holds many: what it has lost or forgotten is soon sent again, and the order stays the ledger's.
+        """
+        published = sa.select(jobs.c.id).where(jobs.c.state == JobState.QUEUED, jobs.c.item > 0).limit(window)
+        with self.read() as (connection, _):
+            room = window - len(connection.execute(published).all())
+        return self._take(jobs.c.item > 0, room) if room > 0 else []
+
+    def _take(self, lane: sa.ColumnElement[bool], limit: int) -> list[str]:
         with self.read() as (connection, now):
-            if connection.execute(_publishable(now).limit(1)).first() is None:
+            if connection.execute(_publishable(now).where(lane).limit(1)).first() is None:
                 return []
         with self.write(durable=False) as (connection, now):
-            due = _publishable(now).limit(limit).with_for_update(skip_locked=True)
+            due = _publishable(now).where(lane).limit(limit).with_for_update(skip_locked=True)
             ids = [str(job_id) for job_id in connection.execute(due).scalars()]
             connection.execute(sa.update(jobs).where(jobs.c.id.in_(ids)).values(taken_until=now + PUBLISH_SECONDS))
         return ids
@@ -112,6 +126,7 @@ class Work(Database):
             if not _update_fenced(connection, claim, _ended(JobState.SUCCEEDED, now)):
                 return False
             connection.execute(sa.insert(results).values(job_id=claim.job.id, document=text))
+            _tell_end(connection, now, claim, JobState.SUCCEEDED)
             return True
 
     def add_preview(self, job_id: str, preview: bytes) -> None:
@@ -123,7 +138,10 @@ class Work(Database):
         """End the job with a problem document; False where it is no longer this claim's."""
         with self.write() as (connection, now):
             values = _ended(JobState.FAILED, now) | {"problem": to_text(problem)}
-            return _update_fenced(connection, claim, values)
+            if not _update_fenced(connection, claim, values):
+                return False
+            _tell_end(connection, now, claim, JobState.FAILED)
+            return True
 
     def release(self, job_id: str, worker: str, delay_seconds: float | None = None) -> bool:
         """Give the worker's job back, to be tried again after a delay; False where it was not its own.
@@ -156,7 +174,7 @@ class Work(Database):
         with self.write() as (connection, now):
             held = sa.and_(jobs.c.id == job_id, jobs.c.worker == worker, jobs.c.state == JobState.RUNNING)
             values = _ended(JobState.FAILED, now) | {"problem": to_text(problem)}
-            return bool(connection.execute(sa.update(jobs).where(held).values(values)).rowcount)
+            return bool(_fail_all(connection, now, held, values))
 
     def list_holders(self) -> list[str]:
         """Return the workers that hold running jobs."""
@@ -197,13 +215,25 @@ def exhaust(connection: sa.Connection, now: float, due: sa.ColumnElement[bool], 
         f"the job was tried {max_attempts} times and its worker was lost each time", attempts=max_attempts
     )
     values = _ended(JobState.FAILED, now) | {"problem": to_text(lost.problem(500))}
-    statement = sa.update(jobs).where(due, jobs.c.attempt >= max_attempts).values(values)
-    return int(connection.execute(statement).rowcount)
+    return _fail_all(connection, now, sa.and_(due, jobs.c.attempt >= max_attempts), values)
 
 
 def _publishable(now: float) -> sa.Select[tuple[str]]:
     due = (jobs.c.state == JobState.ACCEPTED, jobs.c.not_before <= now, jobs.c.taken_until <= now)
-    return sa.select(jobs.c.id).where(*due).order_by(jobs.c.created_at, jobs.c.id)
+    return sa.select(jobs.c.id).where(*due).order_by(jobs.c.item, jobs.c.created_at, jobs.c.id)
+
+
+def _fail_all(connection: sa.Connection, now: float, which: sa.ColumnElement[bool], values: dict[str, Any]) -> int:
+    failed = connection.execute(sa.update(jobs).where(which).values(values).returning(jobs.c.id)).scalars().all()
+    if failed:
+        announce_ends(connection, now, failed, JobState.FAILED)
+    return len(failed)
+
+
+def _tell_end(connection: sa.Connection, now: float, claim: Claim, state: JobState) -> None:
+    """Make the job's webhook due, where it has one."""
+    if claim.job.request is not None and claim.job.request.webhook is not None:
+        announce_ends(connection, now, [claim.job.id], state)
 
 
 def _ended(state: JobState, now: float) -> dict[str, Any]:

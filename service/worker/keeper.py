@@ -86,7 +86,7 @@ class Keeper:
         """Renew the leases of what runs, and kill the children of what must not."""
         held = dict(self._held)
         with self._at_work:
-            self._ledger.beat(self.name, "worker")
+            self._ledger.beat(self.name, "worker", self._settings.workers)
             ended = set(self._ledger.renew(self.name, [h.job_id for h in held.values()], self._settings.lease_seconds))
         for child, job in held.items():
             settled = time.monotonic() - job.since > SETTLE_SECONDS

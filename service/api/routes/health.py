@@ -15,8 +15,6 @@ from service.api.context import Context, ContextOf
 from service.api.schemas import Check, Liveness, Readiness
 from service.errors import BundleDamaged
 
-MISSED_BEATS = 4
-LEAST_SECONDS = 15.0
 router = APIRouter(tags=["operation"])
 
 
@@ -87,7 +85,7 @@ def _check_workers(context: Context) -> Check:
 
 def _check_processes(context: Context, kind: str) -> Check:
     """Look for heartbeats in the ledger."""
-    within = max(LEAST_SECONDS, MISSED_BEATS * context.settings.heartbeat_seconds)
+    within = context.settings.alive_seconds
     try:
         alive = [process for process in context.ledger.list_processes(within) if process.kind == kind]
     except SQLAlchemyError as error:

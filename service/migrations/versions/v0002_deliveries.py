@@ -1,4 +1,4 @@
-"""Webhooks still to be delivered, and how many jobs a process runs at once."""
+"""Webhooks still to be delivered, how many jobs a process runs at once, and the jobs that ended last."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -24,9 +24,11 @@ def upgrade() -> None:
     )
     op.create_index("deliveries_by_target", "deliveries", ["target", "due_at"])
     op.add_column("processes", sa.Column("slots", sa.Integer()))
+    op.create_index("jobs_by_end", "jobs", ["finished_at"])
 
 
 def downgrade() -> None:
     """Go back to the version before."""
+    op.drop_index("jobs_by_end")
     op.drop_column("processes", "slots")
     op.drop_table("deliveries")
