@@ -1,6 +1,7 @@
 """Taking a cohort in: its manifest, and later the files of each item."""
 
 import uuid
+from dataclasses import replace
 from functools import partial
 
 from anyio import to_thread
@@ -45,8 +46,10 @@ async def take_manifest(
     return await to_thread.run_sync(partial(_record, context, kind, body, options, owner=owner, key=key))
 
 
-async def take_item(request: Request, context: Context, owner: str, cohort_id: str, item: int) -> Job:
-    """Receive the files of one item and return its job, or the one that the same files made before.
+async def take_item(
+    request: Request, context: Context, owner: str, cohort_id: str, item: int
+) -> tuple[Cohort, CohortItem]:
+    """Receive the files of one item and return it with its job, or with the one that the same files made before.
 
     Raises:
         RequestError: refused; nothing of the upload is left.
@@ -61,7 +64,8 @@ async def take_item(request: Request, context: Context, owner: str, cohort_id: s
             settings=context.settings,
             channels=context.catalogue.channels(),
         )
-        return await to_thread.run_sync(partial(_accept, context, staging, form, cohort, row))
+        job = await to_thread.run_sync(partial(_accept, context, staging, form, cohort, row))
+        return cohort, replace(row, job=job)
 
 
 def _media_type(request: Request) -> str:
@@ -100,8 +104,7 @@ def _record(context: Context, kind: str, body: bytes, options: CohortOptions, *,
 
 def _find_room(request: Request, context: Context, owner: str, cohort_id: str, item: int) -> tuple[Cohort, CohortItem]:
     """Refuse before a byte of the body is read, where that is possible."""
-    cohort = context.ledger.find_cohort(cohort_id, owner)
-    row = context.ledger.find_item(cohort_id, owner, item)
+    cohort, row = context.ledger.find_item(cohort_id, owner, item)
     check_length(request, context.storage, context.settings)
     limit = context.settings.max_queued
     if (waiting := context.ledger.count_unfinished(in_cohorts=True)) >= limit:

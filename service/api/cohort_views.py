@@ -17,7 +17,7 @@ from service.report.columns import Columns, Entry
 AWAITING = "awaiting-files"
 ItemStatus: TypeAlias = Literal["awaiting-files", "queued", "running", "succeeded", "failed", "cancelled"]
 ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
-PAGE = 20  # results read from the ledger at once: some may be of many regions
+PAGE = 50  # results read from the ledger at once: some may be of many regions
 BLOCK_CHARACTERS = 64 * 1024
 LONGEST_RETRY_SECONDS = 30
 

@@ -1,6 +1,5 @@
 """`/cohorts`: many cases under one manifest, their files one by one, one table of what came of them."""
 
-from collections.abc import Iterator
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -139,8 +138,8 @@ def list_items(context: ContextOf, caller: Reader, cohort_id: str, query: Annota
 @router.get("/cohorts/{cohort_id}/items/{item}", response_model=ItemDocument, **cohort_openapi.ITEM)
 def fetch_item(context: ContextOf, caller: Reader, cohort_id: str, item: ItemNumber) -> Response:
     """Fetch one item."""
-    cohort = context.ledger.find_cohort(cohort_id, caller.owner)
-    return JSONResponse(view_item(cohort, context.ledger.find_item(cohort_id, caller.owner, item)))
+    cohort, found = context.ledger.find_item(cohort_id, caller.owner, item)
+    return JSONResponse(view_item(cohort, found))
 
 
 @router.post("/cohorts/{cohort_id}/items/{item}", status_code=202, response_model=ItemDocument, **cohort_openapi.SEND)
@@ -152,11 +151,9 @@ async def send_item(
     The same files again give the same job. Other files take the place of a job that has failed or was cancelled. What
     was sent by itself to `/features` overtakes the items of cohorts.
     """
-    job = await take_item(request, context, caller.owner, cohort_id, item)
-    answer = await to_thread.run_sync(fetch_item, context, caller, cohort_id, item)
-    answer.status_code = 202
-    answer.headers["Location"] = f"/features/{job.id}"
-    return answer
+    cohort, accepted = await take_item(request, context, caller.owner, cohort_id, item)
+    document = view_item(cohort, accepted)
+    return JSONResponse(document, status_code=202, headers={"Location": f"/features/{document['job']}"})
 
 
 @router.get("/cohorts/{cohort_id}/results", response_class=StreamingResponse, **cohort_openapi.RESULTS)
@@ -175,16 +172,10 @@ def fetch_results(
     suffix = "parquet" if media_type == PARQUET else "csv"
     headers = {"Content-Disposition": f'attachment; filename="cohort-{cohort.id}.{suffix}"', "Vary": "Accept"}
     kind = PARQUET if media_type == PARQUET else f"{CSV}; charset=utf-8; header=present"
-    return StreamingResponse(_table(context, cohort, media_type), media_type=kind, headers=headers)
-
-
-def _table(context: Context, cohort: Cohort, media_type: str) -> Iterator[bytes]:
     columns = table_columns(cohort, context.ledger)
     entries = table_entries(cohort, context.ledger, columns)
-    if media_type == PARQUET:
-        yield from stream_parquet(entries, columns)
-    else:
-        yield from in_blocks(stream_csv(entries, columns))
+    table = stream_parquet(entries, columns) if media_type == PARQUET else in_blocks(stream_csv(entries, columns))
+    return StreamingResponse(table, media_type=kind, headers=headers)
 
 
 def _answer_cohort(context: Context, cohort: Cohort) -> Response:
