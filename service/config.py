@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service.dicomweb_server import DicomwebServer, parse_servers
 from service.errors import SettingsInvalid
 from service.webhook_target import WebhookTarget, parse_keys, parse_targets
 
@@ -51,6 +52,7 @@ def _parsed(parse: Callable[[str], object]) -> BeforeValidator:
     return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
 
 
+Servers = Annotated[tuple[DicomwebServer, ...], NoDecode, _parsed(parse_servers)]
 Targets = Annotated[tuple[WebhookTarget, ...], NoDecode, _parsed(parse_targets)]
 
 
@@ -106,6 +108,11 @@ class Settings(BaseSettings):
     )
     webhook_targets: Targets = Field(
         (), description="Addresses that webhooks may go to, with all below them, separated by spaces; by default none."
+    )
+    dicomweb_servers: Servers = Field(
+        (),
+        description="DICOMweb servers that cases may name, as name=url, separated by spaces; a URL may hold "
+        "user:password@; by default none.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe log line.")
 

@@ -5,12 +5,15 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator
 
 from service.manifest import Strict
 from service.radiomics_settings import Axes
+
+Role: TypeAlias = Literal["image", "mask", "unsorted"]
+Uid = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)+$", max_length=64)]
 
 
 class JobState(StrEnum):
@@ -40,13 +43,27 @@ class JobState(StrEnum):
 
 
 class Upload(Strict):
-    """One stored file of a request, under an opaque name inside the job's folder."""
+    """One stored file of a request, under an opaque name inside the job's folder.
 
-    role: Literal["image", "mask"]
+    `unsorted` is a DICOM object that the worker's child takes for an image or a mask by its class.
+    """
+
+    role: Role
     channel: str | None = None
     file: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")
     bytes: int = Field(ge=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class RemoteSeries(Strict):
+    """A series, or one instance of it, on a DICOMweb server of the operator's list."""
+
+    role: Literal["image", "mask"]
+    channel: str | None = None
+    server: str
+    study: Uid
+    series: Uid
+    instance: Uid | None = None
 
 
 class JobRequest(Strict):
@@ -62,6 +79,7 @@ class JobRequest(Strict):
     radiomics_axes: Axes = "canonical"
     webhook: str | None = Field(None, description="where the end is told; on the operator's list")
     files: tuple[Upload, ...]
+    remote: tuple[RemoteSeries, ...] = ()
 
     @field_validator("roi", mode="before")
     @classmethod

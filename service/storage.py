@@ -13,9 +13,8 @@ import uuid
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
 
-from service.job import JobRequest, Upload
+from service.job import JobRequest, Role, Upload
 
 JOB_ID = re.compile(r"[0-9a-f]{32}")
 PART_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
@@ -48,7 +47,7 @@ class Part:
         """The digest of what has been written so far, in hexadecimal."""
         return self._digest.hexdigest()
 
-    def upload(self, role: Literal["image", "mask"], channel: str | None = None) -> Upload:
+    def upload(self, role: Role, channel: str | None = None) -> Upload:
         """Describe the written file."""
         return Upload(role=role, channel=channel, file=self.name, bytes=self.bytes, sha256=self.sha256)
 
@@ -142,6 +141,17 @@ class Storage:
         """Return where each upload of the request lies, by its opaque name."""
         folder = _job_folder(self._jobs, job_id)
         return {upload.file: folder / upload.file for upload in request.files}
+
+    def open_fetched(self, job_id: str) -> Path:
+        """Make an empty folder inside the job's, for files that are fetched for it.
+
+        Raises:
+            FileNotFoundError: the job has no folder, or no longer.
+        """
+        folder = _job_folder(self._jobs, job_id) / "fetched"
+        _remove(folder)
+        folder.mkdir(mode=FOLDER_MODE)
+        return folder
 
     def delete(self, job_id: str) -> None:
         """Remove a job's files; nothing happens where there are none."""

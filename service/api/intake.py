@@ -11,6 +11,8 @@ from starlette.requests import Request
 
 from service import broker, log
 from service.api.context import Context
+from service.api.related import RelatedReader, read_options
+from service.api.sources import read_remote
 from service.api.submission import build_request, check_text
 from service.api.uploads import Form, check_length, receive_form
 from service.errors import IdempotencyConflict, InvalidField, QueueFull
@@ -34,11 +36,19 @@ async def take_in(request: Request, context: Context, owner: str, key: str | Non
         ClientDisconnect: the client went away; nothing is left either.
     """
     check_key(key)
+    options = read_options(request)
     channels = await to_thread.run_sync(_check_queue, request, context)
     async with open_staging(context.storage) as staging:
         form = await receive_form(
-            request, staging, storage=context.storage, settings=context.settings, channels=channels
+            request,
+            staging,
+            storage=context.storage,
+            settings=context.settings,
+            channels=channels,
+            related=RelatedReader,
         )
+        form.texts |= options.texts
+        form.rois += options.rois
         return await to_thread.run_sync(partial(_accept, context, staging, form, owner=owner, key=key))
 
 
@@ -70,7 +80,8 @@ def _accept(context: Context, staging: Staging, form: Form, *, owner: str, key: 
     """Make the job durable: its files first, then its row."""
     case_id = check_text("case_id", form.texts.get("case_id"))
     targets = context.settings.webhook_targets
-    request = build_request(form, context.catalogue.read(), targets)
+    remote = read_remote(form.texts, context.settings.dicomweb_servers)
+    request = build_request(form, context.catalogue.read(), targets, remote)
     target = None if request.webhook is None else find_target(request.webhook, targets)
     job_id = uuid.uuid4().hex
     staging.commit(job_id)

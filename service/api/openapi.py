@@ -96,6 +96,7 @@ def _job_answer(description: str, headers: Extra, *examples: str) -> Extra:
 
 _TEXT: Extra = {"type": "string"}
 _BINARY: Extra = {"type": "string", "format": "binary"}
+_BY_REFERENCE = ("image_series", "mask_series")
 FORM: Extra = {
     "type": "object",
     "required": ["image", "mask"],
@@ -112,6 +113,16 @@ FORM: Extra = {
             "closed planar contours.",
             "type": "string",
             "format": "binary",
+        },
+        "image_series": _TEXT
+        | {
+            "description": "Instead of `image`: SERVER/STUDY UID/SERIES UID, of a DICOMweb server the operator allows.",
+            "examples": ["archive/1.2.3/1.2.3.4"],
+        },
+        "mask_series": _TEXT
+        | {
+            "description": "Instead of `mask`: SERVER/STUDY UID/SERIES UID[/INSTANCE UID] of one SEG or RTSTRUCT.",
+            "examples": ["archive/1.2.3/1.2.3.5/1.2.3.5.1"],
         },
         "model": _TEXT
         | {
@@ -183,18 +194,45 @@ FORM: Extra = {
             "description": "Instead of `image`: the files of one channel, for models with several.",
             "type": "string",
             "format": "binary",
-        }
+        },
+        "^image_series\\.[A-Za-z0-9_]{1,32}$": {
+            "description": "Instead of `image_series`: the series of one channel, for models with several.",
+            "type": "string",
+        },
     },
 }
+_RELATED: Extra = {
+    "description": 'DICOM objects as STOW-RS sends them (`type="application/dicom"`), one part each: the images of '
+    "one series and one SEG or RTSTRUCT, told apart by their class. The options go into the address.",
+    "type": "string",
+    "format": "binary",
+}
+
+
+def _options() -> list[Extra]:
+    """Return the form's options as query parameters, which a `multipart/related` body takes instead."""
+    options = {name: each for name, each in FORM["properties"].items() if name not in ("image", "mask", *_BY_REFERENCE)}
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "description": f"With `multipart/related` alone: as `{name}` of the form"
+            + (", a preset's name." if name == "radiomics" else "."),
+            "schema": {key: value for key, value in each.items() if key not in ("description", "examples")},
+        }
+        for name, each in options.items()
+    ]
+
 
 SUBMIT: Extra = {
     "openapi_extra": {
+        "parameters": _options(),
         "requestBody": {
             "required": True,
             "description": "The form. File names and content types of its parts are ignored and dropped. `webhook` is "
             "refused where the operator has named no address that webhooks may go to.",
-            "content": {"multipart/form-data": {"schema": FORM}},
-        }
+            "content": {"multipart/form-data": {"schema": FORM}, "multipart/related": {"schema": _RELATED}},
+        },
     },
     "responses": {
         200: _job_answer(

@@ -1,12 +1,13 @@
 """From the fields of a form to a checked `JobRequest`: which model, which channels, which radiomics settings."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, cast, get_args
 
 from service.api.catalogue import Listed
+from service.api.sources import check_sources, given_channels, name_channel, name_remote
 from service.api.uploads import Form
 from service.errors import InvalidField
-from service.job import JobRequest, Upload
+from service.job import JobRequest, RemoteSeries
 from service.manifest import Manifest
 from service.radiomics_settings import EVERY_PRESET, Axes, parse_parameters
 from service.webhook_target import WebhookTarget, find_target
@@ -16,19 +17,25 @@ ROI_LENGTH = 4096  # a list of labels may be long
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
-def build_request(form: Form, models: Mapping[str, Listed], targets: Iterable[WebhookTarget] = ()) -> JobRequest:
+def build_request(
+    form: Form,
+    models: Mapping[str, Listed],
+    targets: Iterable[WebhookTarget] = (),
+    remote: Sequence[RemoteSeries] = (),
+) -> JobRequest:
     """Check the form as a whole.
 
     Args:
         form: what was sent.
         models: what is installed.
         targets: where webhooks may go; nowhere by default.
+        remote: series on DICOMweb servers, beside or instead of files.
 
     Raises:
         InvalidField: a field is missing, wrong, or does not fit the model; names the field.
     """
-    _check_files(form.files)
-    manifest = choose_model(form.texts.get("model"), _given_channels(form.files), models)
+    check_sources(form.files, remote)
+    manifest = choose_model(form.texts.get("model"), given_channels([*form.files, *remote]), models)
     preset = form.texts.get("radiomics")
     if preset is not None and preset not in EVERY_PRESET:
         raise InvalidField(
@@ -47,7 +54,8 @@ def build_request(form: Form, models: Mapping[str, Listed], targets: Iterable[We
         suv=_read_suv(form.texts.get("suv")),
         radiomics_axes=_read_axes(form.texts.get("radiomics_axes", "canonical")),
         webhook=_read_webhook(form.texts.get("webhook"), targets),
-        files=tuple(_name_channel(upload, manifest) for upload in form.files),
+        files=tuple(name_channel(upload, manifest) for upload in form.files),
+        remote=tuple(name_remote(series, manifest) for series in remote),
     )
 
 
@@ -114,26 +122,6 @@ def _check_channels(manifest: Manifest, given: frozenset[str]) -> None:
         field=(excess or lacking)[0],
         channels=manifest.channels,
     )
-
-
-def _check_files(files: list[Upload]) -> None:
-    if all(upload.role != "image" for upload in files):
-        raise InvalidField("image: missing", field="image")
-    if all(upload.role != "mask" for upload in files):
-        raise InvalidField("mask: missing", field="mask")
-    named = {upload.channel is not None for upload in files if upload.role == "image"}
-    if len(named) == 2:
-        raise InvalidField("image: send either `image` or `image.<channel>` parts, not both", field="image")
-
-
-def _given_channels(files: list[Upload]) -> frozenset[str]:
-    return frozenset(upload.channel for upload in files if upload.role == "image" and upload.channel is not None)
-
-
-def _name_channel(upload: Upload, manifest: Manifest) -> Upload:
-    if upload.role == "image" and upload.channel is None:
-        return upload.model_copy(update={"channel": manifest.channels[0]})
-    return upload
 
 
 def _read_axes(text: str) -> Axes:

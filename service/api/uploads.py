@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import anyio
 from anyio import to_thread
@@ -23,7 +23,7 @@ from starlette.requests import Request
 from service.api.pace import keep_pace
 from service.config import Settings
 from service.errors import BodyTooLarge, DiskFull, InvalidField, RequestError, UnsupportedMedia, UploadStalled
-from service.job import Upload
+from service.job import Role, Upload
 from service.storage import Part, Staging, Storage
 
 BLOCK_BYTES = 256 * 1024
@@ -38,15 +38,15 @@ TEXT_FIELDS = frozenset(
         *("resample_mask", "resample_images", "reference"),
     }
 )
-FIELDS = "image, image.<channel>, mask, " + ", ".join(sorted(TEXT_FIELDS))
+FIELDS = "image, image.<channel>, image_series, image_series.<channel>, mask, mask_series, " + ", ".join(
+    sorted(TEXT_FIELDS)
+)
+_SERIES = re.compile(r"image_series(?:\.[A-Za-z0-9_]{1,32})?|mask_series")
 _IMAGE = re.compile(r"image(?:\.(?P<channel>[A-Za-z0-9_]{1,32}))?")
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 # The parser logs the bytes it stumbled over, which are a caller's.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
-
-
-Role: TypeAlias = Literal["image", "mask"]
 
 
 @dataclass
@@ -73,7 +73,7 @@ class _Text:
 
 @dataclass
 class _File:
-    """An image or mask on its way to the disk."""
+    """An image, a mask, or either, on its way to the disk."""
 
     name: str
     role: Role
@@ -155,8 +155,8 @@ class FormReader:
         image = _IMAGE.fullmatch(name)
         if image or name == "mask":
             return self._open_file(name, image["channel"] if image else None, is_file=is_file)
-        if name not in TEXT_FIELDS:
-            raise InvalidField(f"there is a form field that is not one of: {FIELDS}", field=_shown(name))
+        if name not in TEXT_FIELDS and not _SERIES.fullmatch(name):
+            raise InvalidField(f"there is a form field that is not one of: {FIELDS}", field=shown(name))
         if name == "roi" and len(self._form.rois) >= MOST_ROIS:
             raise InvalidField(f"roi: given more than {MOST_ROIS} times", field="roi")
         if name in self._form.texts or (name == "radiomics" and self._form.parameters is not None):
@@ -167,15 +167,18 @@ class FormReader:
 
     def _open_file(self, name: str, channel: str | None, *, is_file: bool) -> _File:
         role: Role = "mask" if name == "mask" else "image"
-        stored = self._form.files
         if not is_file:
             raise InvalidField(f"{name}: must be sent as a file (a part with a filename)", field=name)
         if channel is not None and channel not in self._channels:
             raise InvalidField(f"{name}: no model has this channel", field=name, channels=sorted(self._channels))
+        if role == "mask" and any(upload.role == "mask" for upload in self._form.files):
+            raise InvalidField("mask: given twice", field="mask")
+        return self._open_upload(name, role, channel)
+
+    def _open_upload(self, name: str, role: Role, channel: str | None) -> _File:
+        stored = self._form.files
         if len(stored) >= self._max_files:
             raise BodyTooLarge(f"more than {self._max_files} files", field=name, max_files=self._max_files)
-        if role == "mask" and any(upload.role == "mask" for upload in stored):
-            raise InvalidField("mask: given twice", field="mask")
         stem = "-".join(filter(None, (role, channel)))
         return _File(name, role, channel, self._staging.open_part(f"{stem.lower()}-{len(stored):04d}"))
 
@@ -217,19 +220,35 @@ class FormReader:
 
 
 async def receive_form(
-    request: Request, staging: Staging, *, storage: Storage, settings: Settings, channels: Collection[str]
+    request: Request,
+    staging: Staging,
+    *,
+    storage: Storage,
+    settings: Settings,
+    channels: Collection[str],
+    related: type[FormReader] | None = None,
 ) -> Form:
     """Stream the request's body into `staging` and return the form.
 
+    Args:
+        request: its body is multipart/form-data.
+        staging: where the files go.
+        storage: whose free space is watched.
+        settings: limits.
+        channels: those that any model knows.
+        related: reads multipart/related, where that is accepted too.
+
     Raises:
-        UnsupportedMedia: not multipart/form-data, or compressed.
+        UnsupportedMedia: of another media type, or compressed.
         BodyTooLarge: `Content-Length`, or what really came, exceeds the limit.
         DiskFull: the upload would leave less free space than the operator wants.
         UploadStalled: no byte came for `upload_idle_seconds`.
         RequestError, InvalidField: see `FormReader.feed`.
         ClientDisconnect: the client went away.
     """
-    reader = FormReader(_boundary(request), staging, channels=channels, max_files=settings.max_files)
+    kind, boundary = _media_type(request, related=related is not None)
+    reading = related if related is not None and kind == b"multipart/related" else FormReader
+    reader = reading(boundary, staging, channels=channels, max_files=settings.max_files)
     check_length(request, storage, settings)
 
     def take(block: bytes) -> None:
@@ -281,14 +300,18 @@ async def next_chunk(stream: AsyncIterator[bytes], idle_seconds: float) -> bytes
         raise UploadStalled(f"no byte of the upload came for {idle_seconds:g} s", idle_seconds=idle_seconds) from error
 
 
-def _boundary(request: Request) -> bytes:
+def _media_type(request: Request, *, related: bool) -> tuple[bytes, bytes]:
+    """Return the body's type and boundary."""
     kind, options = parse_options_header(request.headers.get("content-type"))
     boundary = options.get(b"boundary", b"")
-    if kind != b"multipart/form-data" or not 0 < len(boundary) <= 70:
-        raise UnsupportedMedia("expected multipart/form-data with a boundary of 1 to 70 characters")
+    accepted = [b"multipart/form-data", *([b"multipart/related"] if related else [])]
+    if kind not in accepted or not 0 < len(boundary) <= 70:
+        raise UnsupportedMedia(
+            f"expected {b' or '.join(accepted).decode()} with a boundary of 1 to 70 characters",
+        )
     if request.headers.get("content-encoding", "identity") != "identity":
         raise UnsupportedMedia("the body must not be compressed (Content-Encoding)")
-    return boundary
+    return kind, boundary
 
 
 def _check_room(storage: Storage, settings: Settings, expected_bytes: int) -> None:
@@ -311,6 +334,6 @@ def _too_large(settings: Settings) -> BodyTooLarge:
     return BodyTooLarge(f"the body is larger than {limit} bytes", max_bytes=limit)
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """Return an unknown field's name where it looks like one, so that a path or a patient's name is not repeated."""
     return name if re.fullmatch(r"[A-Za-z0-9_.-]{1,40}", name) else "(unprintable)"

@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -33,6 +34,8 @@ logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)  # its messages quot
 
 DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"  # newer than pydicom's dictionary
 LARGEST_DATASET: Final = 256 * 1024**2  # bytes that a deflated data set may become
+SEGMENTATIONS: Final = (uid.SegmentationStorage, uid.UID("1.2.840.10008.5.1.4.1.1.66.7"))  # the second: label maps
+META_BYTES: Final = 65536  # at the start of a file, which hold its meta information
 PARSER_ERRORS: Final = (
     ArithmeticError, AttributeError, BytesLengthException, EOFError, InvalidDicomError, LookupError, OSError,
     RuntimeError, TypeError, ValueError, sqlite3.Error, struct.error, zlib.error,
@@ -98,6 +101,23 @@ def read_class(dataset: Any) -> Any:
     """
     with quietly("a DICOM file is damaged: its SOP class cannot be read"):
         kind = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
+        if kind is not None and not isinstance(kind, uid.UID):
+            raise ValueError
+    return kind
+
+
+def read_stated_class(path: Path) -> Any:
+    """Return the SOP class that a file's meta information states, a UID, or None; only the start is read.
+
+    Raises:
+        UnreadableImage: it cannot be read, or there are several.
+    """
+    with path.open("rb") as file:
+        start = BytesIO(file.read(META_BYTES))
+    start.seek(132)
+    with quietly("a DICOM file is damaged: its meta information cannot be read"):
+        meta = read_dataset(start, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != 2)
+        kind = meta.get("MediaStorageSOPClassUID")
         if kind is not None and not isinstance(kind, uid.UID):
             raise ValueError
     return kind

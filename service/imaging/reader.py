@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from pydicom.uid import UID, RTStructureSetStorage, SegmentationStorage
+from pydicom.uid import RTStructureSetStorage
 
 from service.errors import SuvUnknown, TooLarge, UnfitCase, UnreadableImage
 from service.imaging.case import Case, Image, Mask, check_same_grid
-from service.imaging.dataset import parse, public_name, read_class
+from service.imaging.dataset import SEGMENTATIONS, parse, public_name, read_class
 from service.imaging.dicom import read_series
 from service.imaging.geometry import Geometry
 from service.imaging.guard import Format, Limits, sniff
@@ -20,7 +20,6 @@ from service.imaging.segmentation import read_segments
 from service.imaging.suv import Suv
 from service.imaging.volumes import read_labels, read_volume
 
-SEGMENTATIONS: Final = (SegmentationStorage, UID("1.2.840.10008.5.1.4.1.1.66.7"))  # the second: label maps
 MASK_BYTES: Final = 256 * 1024**2  # of one DICOM mask file; pydicom takes several times as much
 
 

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import redis
@@ -12,16 +11,17 @@ from sqlalchemy.exc import OperationalError
 
 from service import broker, log
 from service.config import Settings
-from service.errors import CaseError, InputsMissing, OutOfMemory, OutOfTime, RadfuseError, SystemBroken
+from service.errors import CaseError, OutOfMemory, OutOfTime, RadfuseError, SystemBroken
 from service.imaging.case import Case
 from service.imaging.guard import Limits
-from service.imaging.reader import CaseFiles, read_case
+from service.imaging.reader import read_case
 from service.job import JobRequest
 from service.ledger import Claim, Ledger
 from service.pipeline import Stage, extract
 from service.radiomics_settings import EVERY_PRESET, AnySettings, RadiomicsSettings
 from service.report.picture import draw_preview
 from service.storage import Storage
+from service.worker.gathering import gather_files
 from service.worker.memory import lift_limit
 from service.worker.progress import Progress
 from service.worker.shelf import Shelf
@@ -108,11 +108,12 @@ def _work(desk: Desk, claim: Claim) -> tuple[Case, dict[str, Any]]:
 
     began = time.perf_counter()
     values = desk.settings
+    limits = Limits(decoded_bytes=values.max_decoded_bytes, voxels=values.max_voxels, files=values.max_files)
     case = read_case(
-        _files(desk.storage, claim.job.id, request),
+        gather_files(desk.storage, values, claim.job.id, request, limits),
         roi=request.roi,
         resample_mask=request.resample_mask,
-        limits=Limits(decoded_bytes=values.max_decoded_bytes, voxels=values.max_voxels, files=values.max_files),
+        limits=limits,
         case_id=claim.job.case_id,
         reference=request.reference,
         suv=request.suv,
@@ -123,21 +124,6 @@ def _work(desk: Desk, claim: Claim) -> tuple[Case, dict[str, Any]]:
     seconds = document["provenance"]["seconds"]
     document["provenance"]["seconds"] = {Stage.READING.value: reading, **seconds}
     return case, document
-
-
-def _files(storage: Storage, job_id: str, request: JobRequest) -> CaseFiles:
-    paths = storage.paths(job_id, request)
-    missing = sum(not path.is_file() for path in paths.values())
-    if missing:
-        raise InputsMissing(f"{missing} of the job's {len(paths)} files are not there", missing=missing)
-    images: dict[str, list[Path]] = {}
-    masks: list[Path] = []
-    for upload in request.files:
-        if upload.role == "mask":
-            masks.append(paths[upload.file])
-        else:
-            images.setdefault(upload.channel or "", []).append(paths[upload.file])
-    return CaseFiles(images=images, mask=masks)
 
 
 def _radiomics_settings(request: JobRequest) -> AnySettings | None:
