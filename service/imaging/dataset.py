@@ -36,6 +36,8 @@ DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"  # newer than pydicom's diction
 LARGEST_DATASET: Final = 256 * 1024**2  # bytes that a deflated data set may become
 SEGMENTATIONS: Final = (uid.SegmentationStorage, uid.UID("1.2.840.10008.5.1.4.1.1.66.7"))  # the second: label maps
 META_BYTES: Final = 65536  # at the start of a file, which hold its meta information
+MOST_ITEMS: Final = 1_000_000  # of all sequences of a file; thousands are usual
+ITEM_TAGS: Final = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # little and big endian
 PARSER_ERRORS: Final = (
     ArithmeticError, AttributeError, BytesLengthException, EOFError, InvalidDicomError, LookupError, OSError,
     RuntimeError, TypeError, ValueError, sqlite3.Error, struct.error, zlib.error,
@@ -61,8 +63,9 @@ def parse(content: bytes, limits: Limits) -> Any:
 
     Raises:
         UnreadableImage: not DICOM, damaged, without a transfer syntax, or with one that is not known.
-        TooLarge: deflated, and larger than the limits.
+        TooLarge: deflated, and larger than the limits; or too many items of sequences.
     """
+    _check_items(content)
     if content[128:132] != b"DICM":
         raise UnreadableImage("a file of the series is not DICOM (no DICM at byte 128)")
     with quietly("a DICOM file is damaged: its elements cannot be parsed"):
@@ -82,12 +85,27 @@ def parse(content: bytes, limits: Limits) -> Any:
         return pydicom.dcmread(BytesIO(content))
 
 
+def _check_items(content: bytes) -> None:
+    """Refuse more items than any file needs: pydicom makes a data set of each, in a kilobyte and some microseconds."""
+    if len(content) < 8 * MOST_ITEMS:  # too short to hold as many
+        return
+    count = max(content.count(tag) for tag in ITEM_TAGS)
+    if count > MOST_ITEMS:
+        raise TooLarge(
+            f"a DICOM file holds {count} items of sequences, at most {MOST_ITEMS} are accepted",
+            got=count,
+            limit=MOST_ITEMS,
+            unit="items",
+        )
+
+
 def _inflate(content: bytes, start: int, meta: Any, most: int) -> Any:
     inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content[start:], most + 1)
     if len(inflated) > most:
         raise TooLarge(
             f"a deflated DICOM file becomes more than {most} bytes", limit=most, unit="bytes of a deflated data set"
         )
+    _check_items(inflated)
     dataset = read_dataset(BytesIO(inflated), False, True)
     meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian  # which it is from here on
     return FileDataset("", dataset, content[:128], FileMetaDataset(meta), False, True)
