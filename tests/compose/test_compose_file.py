@@ -48,3 +48,8 @@ def test_the_gpu_file_changes_the_worker_alone() -> None:
     override = yaml.safe_load((REPOSITORY / "docker" / "compose.gpu.yml").read_text())["services"]
     assert override.keys() == {"worker"}
     assert override["worker"]["environment"] == {"RADFUSE_DEVICE": "cuda", "RADFUSE_WORKERS": "1"}
+
+
+def test_the_webhooks_file_lets_the_dispatcher_alone_out() -> None:
+    override = yaml.safe_load((REPOSITORY / "docker" / "compose.webhooks.yml").read_text())["services"]
+    assert override == {"dispatcher": {"networks": ["edge", "backend"]}}
