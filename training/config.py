@@ -190,6 +190,11 @@ class Experiment(Settings):
         """The channels, as they are listed."""
         return self.channels
 
+    def encoder_sha256(self) -> str:
+        """Return the digest of the values that decide the encoder: heads may be fitted anew without it changing."""
+        parts = {"seed", "threads", "preprocessing", "encoder", "pretraining", "channels", "sources"}
+        return hashlib.sha256(self.model_dump_json(exclude_unset=True, include=parts).encode()).hexdigest()
+
 
 def read_config(path: Path) -> BundleConfig:
     """Read and check the configuration of a bundle of phantoms.

@@ -1,7 +1,5 @@
 """`radfuse-train pretrain` and `export`: an encoder from real cases, and its file for the service."""
 
-import csv
-import dataclasses
 import json
 import tomllib
 from pathlib import Path
@@ -12,18 +10,16 @@ import torch.distributed as dist
 import typer
 
 from training.arrays import CaseArrays
-from training.checkpoints import CheckpointError, read_checkpoint, write_checkpoint
+from training.checkpoints import CheckpointError
 from training.config import ConfigError, Experiment, read_experiment
 from training.distributed import World, open_world
-from training.encoder import Encoder
-from training.export import ExportError, export_encoder
+from training.encoder_files import export_trained, write_trained
+from training.export import ExportError
 from training.loop import Epoch, Run
 from training.pretrain import fix_randomness
 from training.pretrain import pretrain as pretrain_encoder
 from training.release import gather
 from training.release_config import read_release
-
-ENCODER, EPOCHS, ONNX = "encoder.pt", "epochs.csv", "encoder.onnx"
 
 Config = Annotated[Path, typer.Argument(help="TOML configuration of an experiment or a release")]
 Data = Annotated[Path, typer.Option(help="folder that the configuration's sources lie in")]
@@ -70,11 +66,8 @@ def export(
     """Write a pretrained encoder as ONNX beside it and compare both on real crops."""
     try:
         settings = read(config)
-        state = read_checkpoint(run / ENCODER, settings.sha256())
-        encoder = Encoder(settings.input_channels, settings.encoder.widths, settings.encoder.dimension)
-        encoder.load_state_dict(state)
         arrays = gather(settings, data, cache, processes)[0]
-        part = export_encoder(encoder.eval(), run / ONNX, np.array(arrays.crops[:5]))
+        part = export_trained(run, settings, np.array(arrays.crops[:5]))
     except (ConfigError, CheckpointError, ExportError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
@@ -116,14 +109,5 @@ def _pretrain(settings: Experiment, arrays: CaseArrays, run: Run, world: World) 
         image_channels=len(settings.channels),
     )
     if world.leads and run.folder is not None:
-        write_checkpoint(run.folder / ENCODER, trained.encoder.state_dict(), settings.sha256())
-        _write_epochs(trained.epochs, run.folder / EPOCHS)
+        write_trained(run.folder, trained, settings)
     return trained.epochs
-
-
-def _write_epochs(epochs: list[Epoch], path: Path) -> None:
-    rows = [dataclasses.asdict(epoch) | {"collapsed": epoch.collapsed} for epoch in epochs]
-    with path.open("w", newline="") as stream:
-        table = csv.DictWriter(stream, list(rows[0]))
-        table.writeheader()
-        table.writerows(row | {"cluster_sizes": " ".join(map(str, row["cluster_sizes"]))} for row in rows)

@@ -1,9 +1,10 @@
 """Release a bundle on real cases: arrays, pretraining, export, a head for every target, the card."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shutil import copyfile
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -11,55 +12,29 @@ import yaml
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from service.bundle import ModelBundle, fused_feature_names
-from service.features.encoder import Encoder as OnnxEncoder
-from service.features.vector import FeatureVector
-from service.heads import Head, HeadDocument
+from service.heads import HeadDocument
 from service.manifest import FILE_NAME, EncoderPart, HeadPart, Manifest
 from service.radiomics_settings import PRESETS
 from training.arrays import CaseArrays, Recipe, build_arrays
 from training.bundle import CARD, ENCODER, RADIOMICS, file_part, provenance, replace_folder
 from training.cases import CaseIndex, Finding
 from training.config import ConfigError, Experiment
-from training.export import ExportError, export_encoder
-from training.fit_heads import (
-    fit_classifier,
-    fit_novelty,
-    make_document,
-    novelty_threshold,
-    out_of_fold_probabilities,
-    usable_features,
-)
+from training.encoder_files import ONNX, PART, export_trained, read_epochs, read_exported
+from training.export import export_encoder
 from training.loop import Epoch, Run
-from training.metrics import Labels, Matrix, Metric, Predictions, Score, choose_metrics, interval, patient_weights
 from training.pretrain import pretrain
 from training.readers.catalogue import read_collection
 from training.release_card import write_release_card
 from training.release_config import ReleaseConfig
-from training.study_config import Target
-
-FUSED = "fused"
+from training.release_heads import HeadFindings, check_head, embed_exported, fit_head
 
 
 @dataclass(frozen=True)
-class Scores:
-    """The measures of one set of features for one target, by name, with intervals over patients."""
+class Cohort:
+    """The cases of a release, and what was found missing or odd among them."""
 
-    features: str
-    measures: Mapping[str, Score]
-
-
-@dataclass(frozen=True)
-class HeadFindings:
-    """What a head rests on and what it can do."""
-
-    target: Target
-    counts: Mapping[str, int]  # cases by class
-    patients: int
-    inverse_penalty: float
-    temperature: float
-    novelty_threshold: float
-    novelty_fired: Mapping[str, tuple[int, int]]  # by site: how often out of how many, the head's own cases and others
-    rows: tuple[Scores, ...]
+    arrays: CaseArrays
+    unusable: Sequence[Finding]
 
 
 @dataclass(frozen=True)
@@ -92,41 +67,84 @@ def release(config: ReleaseConfig, data: Path, out: Path, cache: Path, processes
         ExportError: the exported encoder, or a head, is not what was trained.
         BundleDamaged: the service refuses the finished bundle.
     """
-    if out.name != config.release.name:
-        raise ConfigError(f"the folder is named {out.name}, the bundle {config.release.name}")
-    arrays, unusable = gather(config, data, cache, processes)
-    with TemporaryDirectory(prefix="radfuse-") as work, threadpool_limits(config.threads):
-        made = Path(work) / out.name
-        made.mkdir()
+    with _make_bundle(config, out) as made:
+        cohort = Cohort(*gather(config, data, cache, processes))
         trained = pretrain(
-            arrays.crops,
+            cohort.arrays.crops,
             config.encoder,
             config.pretraining,
             config.seed,
             run=Run(threads=config.threads, progress=True),
             image_channels=len(config.channels),
         )
-        part = export_encoder(trained.encoder, made / ENCODER, np.array(arrays.crops[:5]))
-        fused = np.concatenate([arrays.radiomics, embed_exported(arrays, made / ENCODER, config)], axis=1)
-        heads = [fit_head(target, arrays, fused, config) for target in config.targets]
-        for document, _ in heads:
-            (made / head_file(document.target)).write_text(document.model_dump_json(indent=1) + "\n")
-            check_head(document, fused, config)
-        (made / RADIOMICS).write_text(yaml.safe_dump(PRESETS[config.radiomics].document(), sort_keys=False))
-        findings = Findings(
-            cases=len(arrays),
-            sites=_count(arrays.sites),
-            unusable=tuple(unusable),
-            epochs=tuple(trained.epochs),
-            parity=part.parity_relative,
-            heads=tuple(found for _, found in heads),
-        )
-        (made / CARD).write_text(write_release_card(config, findings))
-        documents = [document for document, _ in heads]
-        (made / FILE_NAME).write_text(write_manifest(config, made, part, documents).model_dump_json(indent=1) + "\n")
+        part = export_encoder(trained.encoder, made / ENCODER, np.array(cohort.arrays.crops[:5]))
+        _fill(made, config, cohort, part, trained.epochs)
+    return ModelBundle.load(out, device="cpu")
+
+
+def release_pretrained(
+    config: ReleaseConfig, run: Path, data: Path, out: Path, cache: Path, processes: int = 2
+) -> ModelBundle:
+    """Make the bundle that `release` makes, around an encoder that is there already.
+
+    Args:
+        config: what to make; where it differs from that of the pretraining, it does so in the heads and words alone.
+        run: folder that `pretrain` wrote; the encoder is exported there where that was not done.
+        data: the folder that the configuration's sources lie in.
+        out: the bundle's folder, named after the bundle.
+        cache: for crops and radiomics, which are computed once.
+        processes: to share the cases among.
+
+    Raises:
+        CheckpointError: the encoder is not there, or of another experiment.
+        ConfigError: `out` is not named after the bundle, or a target has too few cases.
+        ExportError: the exported encoder, or a head, is not what was trained.
+        BundleDamaged: the service refuses the finished bundle.
+    """
+    with _make_bundle(config, out) as made:
+        epochs = read_epochs(run)
+        cohort = Cohort(*gather(config, data, cache, processes))
+        if not (run / PART).exists():
+            export_trained(run, config, np.array(cohort.arrays.crops[:5]))
+        part = read_exported(run, config)
+        copyfile(run / ONNX, made / ENCODER)
+        _fill(made, config, cohort, part, epochs)
+    return ModelBundle.load(out, device="cpu")
+
+
+@contextmanager
+def _make_bundle(config: ReleaseConfig, out: Path) -> Iterator[Path]:
+    """Yield a folder to make the bundle in; put it in its place once the service has loaded it."""
+    if out.name != config.release.name:
+        raise ConfigError(f"the folder is named {out.name}, the bundle {config.release.name}")
+    with TemporaryDirectory(prefix="radfuse-") as work, threadpool_limits(config.threads):
+        made = Path(work) / out.name
+        made.mkdir()
+        yield made
         ModelBundle.load(made, device="cpu")
         replace_folder(made, out)
-    return ModelBundle.load(out, device="cpu")
+
+
+def _fill(made: Path, config: ReleaseConfig, cohort: Cohort, part: EncoderPart, epochs: Sequence[Epoch]) -> None:
+    """Write everything but the encoder, which is there, into a bundle's folder."""
+    arrays = cohort.arrays
+    fused = np.concatenate([arrays.radiomics, embed_exported(arrays, made / ENCODER, config)], axis=1)
+    heads = [fit_head(target, arrays, fused, config) for target in config.targets]
+    for document, _ in heads:
+        (made / head_file(document.target)).write_text(document.model_dump_json(indent=1) + "\n")
+        check_head(document, fused, config)
+    (made / RADIOMICS).write_text(yaml.safe_dump(PRESETS[config.radiomics].document(), sort_keys=False))
+    findings = Findings(
+        cases=len(arrays),
+        sites=_count(arrays.sites),
+        unusable=tuple(cohort.unusable),
+        epochs=tuple(epochs),
+        parity=part.parity_relative,
+        heads=tuple(found for _, found in heads),
+    )
+    (made / CARD).write_text(write_release_card(config, findings))
+    documents = [document for document, _ in heads]
+    (made / FILE_NAME).write_text(write_manifest(config, made, part, documents).model_dump_json(indent=1) + "\n")
 
 
 def gather(config: Experiment, data: Path, cache: Path, processes: int) -> tuple[CaseArrays, list[Finding]]:
@@ -141,108 +159,6 @@ def gather(config: Experiment, data: Path, cache: Path, processes: int) -> tuple
         parts.append(arrays)
         findings += [*odd, *refused]
     return parts[0].join(*parts[1:]) if len(parts) > 1 else parts[0], findings
-
-
-def embed_exported(arrays: CaseArrays, encoder: Path, config: ReleaseConfig) -> Matrix:
-    """Embed every case by the exported file, one crop at a time as the service does: [N, dimension]."""
-    session = OnnxEncoder(encoder, config.encoder.dimension, device="cpu", threads=config.threads)
-    return np.stack([session.embed(np.array(crop[np.newaxis]))[0] for crop in arrays.crops]).astype(np.float64)
-
-
-def fit_head(
-    target: Target, arrays: CaseArrays, fused: Matrix, config: ReleaseConfig
-) -> tuple[HeadDocument, HeadFindings]:
-    """Fit one target's head on the fused features [N, F] of the cases that have a label of it."""
-    rows, labels = labelled(target, arrays, config)
-    used = usable_features(fused[rows])
-    x, patients = fused[rows][:, used], arrays.patient_ids[rows]
-    classifier = fit_classifier(x, labels, config.heads, config.seed, groups=patients)
-    space = fit_novelty(x, config.heads.novelty_variance)
-    threshold = novelty_threshold(x, labels, config.heads, config.seed, groups=patients)
-    names = fused_feature_names(PRESETS[config.radiomics], config.channels, config.encoder.dimension)
-    document = make_document(
-        classifier,
-        (space, threshold),
-        target=target.name,
-        classes=target.classes,
-        features=[name for name, kept in zip(names, used, strict=True) if kept],
-        evidence=f"models/{config.release.name}/{CARD}",
-    )
-    finite = np.isfinite(fused[:, used]).all(axis=1)
-    fired = space.scores(fused[finite][:, used]) > threshold
-    findings = HeadFindings(
-        target=target,
-        counts={name: int((labels == number).sum()) for number, name in enumerate(target.classes)},
-        patients=len(np.unique(patients)),
-        inverse_penalty=classifier.inverse_penalty,
-        temperature=classifier.temperature,
-        novelty_threshold=threshold,
-        novelty_fired={
-            str(site): (int(fired[arrays.sites[finite] == site].sum()), int((arrays.sites[finite] == site).sum()))
-            for site in np.unique(arrays.sites)
-        },
-        rows=tuple(compare_features(target, arrays, fused, config)),
-    )
-    return document, findings
-
-
-def labelled(target: Target, arrays: CaseArrays, config: ReleaseConfig) -> tuple[Labels, Labels]:
-    """Return the rows that have a label of the target, and their class numbers.
-
-    Raises:
-        ConfigError: a class has fewer patients than there are folds, or a label is none of the classes.
-    """
-    column = arrays.labels.get(target.name, np.full(len(arrays), ""))
-    rows = np.flatnonzero(column != "")
-    if strangers := sorted(set(column[rows]) - set(target.classes)):
-        raise ConfigError(f"target {target.name}: the cases have the class {strangers[0]!r}, which it does not name")
-    labels = np.array([target.classes.index(name) for name in column[rows]], np.intp)
-    for number, name in enumerate(target.classes):
-        patients = len(np.unique(arrays.patient_ids[rows][labels == number]))
-        folds = config.heads.folds
-        if patients - math.ceil(patients / folds) < folds:
-            raise ConfigError(
-                f"target {target.name}: {patients} patients of class {name} are too few for {folds} folds within "
-                f"{folds} folds"
-            )
-    return rows, labels
-
-
-def compare_features(target: Target, arrays: CaseArrays, fused: Matrix, config: ReleaseConfig) -> list[Scores]:
-    """Score radiomics, embedding, both, and what knows next to nothing, by folds of patients.
-
-    The encoder has seen every crop, without labels; the study's report has pretraining inside the folds.
-    """
-    rows, labels = labelled(target, arrays, config)
-    blocks = _blocks(arrays, fused)
-    weights = patient_weights(arrays.patient_ids[rows], config.heads.bootstrap, config.seed)
-    metrics = choose_metrics(labels, target.classes, target.positive, target.ordered)
-    table = []
-    for name, features in blocks.items():
-        x = features[rows][:, usable_features(features[rows])]
-        if not x.shape[1]:  # the source, where all labelled cases come from one
-            continue
-        probabilities = out_of_fold_probabilities(x, labels, config.heads, config.seed, arrays.patient_ids[rows])
-        table.append(_score(name, Predictions(labels, probabilities), metrics, weights))
-    majority = np.tile(np.bincount(labels, minlength=len(target.classes)) / len(labels), (len(labels), 1))
-    table.append(_score("majority class", Predictions(labels, majority), metrics, weights))
-    return table
-
-
-def check_head(document: HeadDocument, fused: Matrix, config: ReleaseConfig) -> None:
-    """Prove on real cases that the written head says what its parts say, digit for digit.
-
-    Raises:
-        ExportError: the head's probabilities do not sum to one, or change when the document is read back.
-    """
-    names = fused_feature_names(PRESETS[config.radiomics], config.channels, config.encoder.dimension)
-    read_back = Head(HeadDocument.model_validate_json(document.model_dump_json()))
-    head = Head(document)
-    for row in np.flatnonzero(np.isfinite(fused).all(axis=1))[:5]:
-        vector = FeatureVector(names, fused[row])
-        said, again = head.predict(vector), read_back.predict(vector)
-        if said != again or abs(sum(said.probabilities.values()) - 1) > 1e-9:
-            raise ExportError(f"the head of {document.target} says {said.probabilities}, read back {again}")
 
 
 def write_manifest(config: ReleaseConfig, made: Path, encoder: EncoderPart, heads: list[HeadDocument]) -> Manifest:
@@ -273,21 +189,6 @@ def write_manifest(config: ReleaseConfig, made: Path, encoder: EncoderPart, head
 def head_file(target: str) -> str:
     """Return the file name of a target's head."""
     return f"head-{target}.json"
-
-
-def _blocks(arrays: CaseArrays, fused: Matrix) -> dict[str, Matrix]:
-    sites = np.unique(arrays.sites)
-    return {
-        "radiomics": fused[:, : arrays.radiomics.shape[1]],
-        "deep": fused[:, arrays.radiomics.shape[1] :],
-        FUSED: fused,
-        "volume only": np.log(arrays.volumes_mm3)[:, None],
-        "data source only": (arrays.sites[:, None] == sites[None, :]).astype(np.float64),
-    }
-
-
-def _score(name: str, predictions: Predictions, metrics: Mapping[str, Metric], weights: Matrix) -> Scores:
-    return Scores(name, {measure: interval(metric(predictions, weights)) for measure, metric in metrics.items()})
 
 
 def _count(values: np.ndarray[tuple[int], np.dtype[np.str_]]) -> dict[str, int]:

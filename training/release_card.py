@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from training.release_config import ReleaseConfig
 
 if TYPE_CHECKING:
-    from training.release import Findings, HeadFindings, Scores
+    from training.release import Findings
+    from training.release_heads import HeadFindings, Scores
 
 REPORT = "report/report.md"
 

@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -99,6 +100,56 @@ def test_second_run_gives_the_same_files(made, data, tmp_path):
     assert again.sha256 == bundle.sha256
     for part in (bundle.manifest.encoder, *bundle.manifest.heads, bundle.manifest.card):
         assert (tmp_path / "tiny-mri" / part.file).read_bytes() == (out / part.file).read_bytes()
+
+
+def call(command, *arguments, config=CONFIG, data):
+    places = ("--data", str(data), "--cache", str(data / "cache"), "--processes", "1")
+    return CliRunner().invoke(app, [command, str(config), *map(str, arguments), *places])
+
+
+@pytest.fixture(scope="module")
+def pretrained(data, tmp_path_factory):
+    """The folder of a pretraining by the release's configuration, exported."""
+    run = tmp_path_factory.mktemp("run")
+    for command, arguments in (("pretrain", ("--out", run, "--device", "cpu")), ("export", (run,))):
+        outcome = call(command, *arguments, data=data)
+        assert outcome.exit_code == 0, outcome.output
+    return run
+
+
+def test_pretrain_export_and_fit_heads_make_the_bundle_that_release_makes(made, pretrained, data, tmp_path):
+    bundle, out = made
+    outcome = call("fit-heads", pretrained, tmp_path / "tiny-mri", data=data)
+    assert outcome.exit_code == 0, outcome.output
+    files = {path.name for path in out.iterdir() if path.is_file()}
+    assert files == {path.name for path in (tmp_path / "tiny-mri").iterdir()}
+    for name in files:
+        assert (tmp_path / "tiny-mri" / name).read_bytes() == (out / name).read_bytes(), name
+    assert ModelBundle.load(tmp_path / "tiny-mri", device="cpu").sha256 == bundle.sha256
+
+
+def test_heads_are_fitted_anew_on_the_same_encoder(made, pretrained, data, tmp_path):
+    _, out = made
+    other = tmp_path / "other.toml"
+    other.write_text(CONFIG.read_text().replace("[0.01, 0.1]", "[0.5]"))
+    outcome = call("fit-heads", pretrained, tmp_path / "tiny-mri", config=other, data=data)
+    assert outcome.exit_code == 0, outcome.output
+    assert "C = 0.5" in outcome.output
+    assert (tmp_path / "tiny-mri" / "encoder.onnx").read_bytes() == (out / "encoder.onnx").read_bytes()
+
+
+def test_an_encoder_of_another_experiment_or_file_is_refused(pretrained, data, tmp_path):
+    other = tmp_path / "other.toml"
+    other.write_text(CONFIG.read_text().replace("epochs = 2", "epochs = 3"))
+    outcome = call("fit-heads", pretrained, tmp_path / "tiny-mri", config=other, data=data)
+    assert (outcome.exit_code, "other settings" in outcome.stderr) == (2, True)
+    altered = copytree(pretrained, tmp_path / "run")
+    (altered / "encoder.onnx").write_bytes(b"another")
+    outcome = call("fit-heads", altered, tmp_path / "tiny-mri", data=data)
+    assert (outcome.exit_code, "SHA-256" in outcome.stderr) == (2, True)
+    outcome = call("fit-heads", tmp_path, tmp_path / "tiny-mri", data=data)
+    assert (outcome.exit_code, "epochs.csv" in outcome.stderr) == (2, True)
+    assert not (tmp_path / "tiny-mri").exists()
 
 
 def test_head_was_fitted_on_labelled_cases_alone(made, data):
