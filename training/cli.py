@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 from training.bundle import make_bundle
+from training.bundle_evaluation_command import evaluate_bundle
 from training.config import ConfigError, read_config
 from training.evaluation import evaluate
 from training.pretrain_command import export, pretrain
 from training.readers.command import check
-from training.release_command import phantoms, release
+from training.release_command import fit_heads, phantoms, release
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train Radfuse's models.")
 
@@ -24,7 +25,9 @@ def _commands() -> None:
 app.command()(check)
 app.command()(pretrain)
 app.command()(export)
+app.command()(fit_heads)
 app.command()(evaluate)
+app.command()(evaluate_bundle)
 app.command()(release)
 app.command()(phantoms)
 
