@@ -328,8 +328,9 @@ def _extract_there(submission: Submission, url: str, key: str | None) -> dict[st
             progress.update(task, completed=sent, total=total, detail=f"{sent / 1e6:.1f} of {total / 1e6:.1f} MB")
 
         def show_status(document: dict[str, Any]) -> None:
-            position = document.get("queue_position")
-            detail = f"position {position}" if position else ""
+            position, seconds = document.get("queue_position"), document.get("estimated_seconds")
+            parts = [f"position {position}" if position else "", f"about {seconds:.0f} s" if seconds else ""]
+            detail = ", ".join(filter(None, parts))
             stage = document.get("stage") or document["status"]
             progress.update(task, description=stage, total=1, completed=document["progress"], detail=detail)
 

@@ -1,6 +1,7 @@
 """The same connection for asyncio and trio: nothing blocks the event loop, and no more is under way than was asked."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -13,9 +14,11 @@ from anyio import to_thread
 from service.client import cohorts, conversation
 from service.client.cohorts import CohortItems
 from service.client.connection import DEFAULT_URL
-from service.client.conversation import PATIENCE, Answer, Call, Document, Patience, Pause, Talk
+from service.client.conversation import PATIENCE, TERMINAL, Answer, Call, Document, Patience, Pause, Talk
+from service.client.events import Events
 from service.client.form import Images, Masks, Options, Submission
 from service.client.result import FeatureVectorResult
+from service.errors import Refused
 
 T = TypeVar("T")
 
@@ -80,7 +83,7 @@ class AsyncClient:
             ServiceUnreachable: as `extract`.
         """
         async with self._turns:
-            return await self._hold(conversation.run(submission, self._on_status, self._patience))
+            return await self.wait(str((await self.submit(submission))["id"]))
 
     async def submit(self, submission: Submission, idempotency_key: str | None = None) -> Document:
         """Send a case and return the accepted job's document."""
@@ -92,7 +95,33 @@ class AsyncClient:
         Raises:
             Refused: it failed, was cancelled or has expired.
         """
+        if self._on_status:
+            # Refused: an older service, or as many streams as it allows are open. Then it is asked every now and then.
+            with suppress(Refused):
+                async for document in self.follow(job_id):
+                    if document["status"] not in TERMINAL:
+                        self._on_status(document)
         return await self._hold(conversation.wait(job_id, self._on_status, self._patience))
+
+    async def follow(self, job_id: str) -> AsyncIterator[Document]:
+        """Yield the job's document, without its result, as it is and at every change until it has ended.
+
+        Raises:
+            Refused: there is no such job, or too many are followed at once.
+            ServiceUnreachable: nothing answers, also after some tries.
+        """
+        events = Events(job_id, self._patience)
+        while not events.over:
+            try:
+                async with self._http.stream("GET", events.path, headers=events.headers) as response:
+                    if not response.is_success:
+                        await response.aread()
+                    events.begin(response)
+                    async for line in response.aiter_lines():
+                        if (document := events.take(line)) is not None:
+                            yield document
+            except httpx.TransportError:
+                await anyio.sleep(events.pause(self._http.base_url))
 
     async def fetch(self, path: str, media_type: str) -> bytes:
         """Return a representation of a result: `/features/ID` as `text/csv`, or `/features/ID/preview.png`."""
@@ -119,6 +148,10 @@ class AsyncClient:
     async def cohort(self, cohort: str) -> Document:
         """Return a cohort's document: how many of its items stand where."""
         return await self._hold(cohorts.look(cohort, self._patience))
+
+    async def cohorts(self) -> list[Document]:
+        """Return the documents of the caller's cohorts, newest first."""
+        return await self._hold(cohorts.list_all(self._patience))
 
     async def cohort_items(self, cohort: str, status: str | None = None) -> list[Document]:
         """Return the documents of a cohort's items, or of those of one status, such as `awaiting-files`."""

@@ -52,6 +52,18 @@ def look(cohort: str, patience: Patience) -> Talk[Document]:
     return document
 
 
+def list_all(patience: Patience) -> Talk[list[Document]]:
+    """Return the documents of the caller's cohorts, newest first, page after page."""
+    found: list[Document] = []
+    query: dict[str, str] = {}
+    while True:
+        page = yield from fetch_json(Call("GET", "/cohorts", query=query), patience)
+        found += page["items"]
+        if page["next"] is None:
+            return found
+        query = {"before": page["next"]}
+
+
 def items(cohort: str, status: str | None, patience: Patience) -> Talk[list[Document]]:
     """Return the documents of a cohort's items, page after page."""
     found: list[Document] = []

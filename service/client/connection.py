@@ -1,7 +1,8 @@
 """The connection to a service: submit, wait, fetch, remove; every call blocks."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
@@ -10,9 +11,11 @@ import httpx
 
 from service.client import cohorts, conversation
 from service.client.cohorts import CohortItems
-from service.client.conversation import PATIENCE, Answer, Call, Document, Patience, Pause, Talk
+from service.client.conversation import PATIENCE, TERMINAL, Answer, Call, Document, Patience, Pause, Talk
+from service.client.events import Events
 from service.client.form import Images, Masks, Options, Submission
 from service.client.result import FeatureVectorResult
+from service.errors import Refused
 
 T = TypeVar("T")
 
@@ -75,7 +78,7 @@ class Client:
             Refused: as `extract`.
             ServiceUnreachable: as `extract`.
         """
-        return self._hold(conversation.run(submission, self._on_status, self._patience))
+        return self.wait(str(self.submit(submission)["id"]))
 
     def submit(self, submission: Submission, idempotency_key: str | None = None) -> Document:
         """Send a case and return the accepted job's document."""
@@ -87,7 +90,33 @@ class Client:
         Raises:
             Refused: it failed, was cancelled or has expired.
         """
+        if self._on_status:
+            # Refused: an older service, or as many streams as it allows are open. Then it is asked every now and then.
+            with suppress(Refused):
+                for document in self.follow(job_id):
+                    if document["status"] not in TERMINAL:
+                        self._on_status(document)
         return self._hold(conversation.wait(job_id, self._on_status, self._patience))
+
+    def follow(self, job_id: str) -> Iterator[Document]:
+        """Yield the job's document, without its result, as it is and at every change until it has ended.
+
+        Raises:
+            Refused: there is no such job, or too many are followed at once.
+            ServiceUnreachable: nothing answers, also after some tries.
+        """
+        events = Events(job_id, self._patience)
+        while not events.over:
+            try:
+                with self._http.stream("GET", events.path, headers=events.headers) as response:
+                    if not response.is_success:
+                        response.read()
+                    events.begin(response)
+                    for line in response.iter_lines():
+                        if (document := events.take(line)) is not None:
+                            yield document
+            except httpx.TransportError:
+                time.sleep(events.pause(self._http.base_url))
 
     def fetch(self, path: str, media_type: str) -> bytes:
         """Return a representation of a result: `/features/ID` as `text/csv`, or `/features/ID/preview.png`."""
@@ -114,6 +143,10 @@ class Client:
     def cohort(self, cohort: str) -> Document:
         """Return a cohort's document: how many of its items stand where."""
         return self._hold(cohorts.look(cohort, self._patience))
+
+    def cohorts(self) -> list[Document]:
+        """Return the documents of the caller's cohorts, newest first."""
+        return self._hold(cohorts.list_all(self._patience))
 
     def cohort_items(self, cohort: str, status: str | None = None) -> list[Document]:
         """Return the documents of a cohort's items, or of those of one status, such as `awaiting-files`."""

@@ -128,7 +128,7 @@ def send(call: Call, patience: Patience) -> Talk[httpx.Response]:
             return answer
         pause = _pause_after(answer, pauses, patience)
         if pause is None:
-            raise _failure(answer)
+            raise failure(answer)
         yield Pause(pause)
 
 
@@ -154,7 +154,8 @@ def wait(job_id: str, on_status: Callable[[Document], None] | None, patience: Pa
     Raises:
         Refused: it failed, was cancelled or has expired.
     """
-    # Whoever wants to see the stages polls; otherwise the service holds the request until the end.
+    # Whoever wants to see the stages, and is not told of them by events, polls; otherwise the service holds the
+    # request until the end.
     began = time.monotonic()
     headers = {"Accept": "application/json"} | ({} if on_status else {"Prefer": f"wait={WAIT_SECONDS}"})
     look = Call("GET", f"/features/{job_id}", headers)
@@ -167,12 +168,6 @@ def wait(job_id: str, on_status: Callable[[Document], None] | None, patience: Pa
     if document["status"] != "succeeded":
         raise refusal(document.get("problem") or {"detail": f"the job is {document['status']}"})
     return document
-
-
-def run(submission: Submission, on_status: Callable[[Document], None] | None, patience: Patience) -> Talk[Document]:
-    """Send a case, wait for its end and return the service's own document."""
-    job = yield from submit(submission, None, patience)
-    return (yield from wait(str(job["id"]), on_status, patience))
 
 
 def refusal(problem: Mapping[str, Any]) -> Refused:
@@ -196,14 +191,15 @@ def _pause_after(answer: Answer, pauses: Iterator[float], patience: Patience) ->
     return next(pauses, None) if answer.status_code in TRANSIENT else None
 
 
-def _failure(answer: Answer) -> Refused | ServiceUnreachable:
+def failure(answer: Answer) -> Refused | ServiceUnreachable:
+    """Return the exception for what came instead of a good answer."""
     if isinstance(answer, httpx.Response):
         return refusal(_problem_of(answer))
     if answer is None:
         raise TypeError("a call was not carried out")
-    failure = unreachable(answer.request.url)
-    failure.__cause__ = answer
-    return failure
+    silence = unreachable(answer.request.url)
+    silence.__cause__ = answer
+    return silence
 
 
 def _problem_of(response: httpx.Response) -> Document:

@@ -30,6 +30,7 @@ class Options(TypedDict, total=False):
         resample_images: resample channels on other grids onto one, linearly.
         reference: the channel that gives this grid; by default the model's first.
         suv: "bw" makes standardised uptake values, by body weight, of DICOM PET series.
+        webhook: where the service tells of the end; an address that its operator allows.
         radiomics_axes: "stored" computes radiomics along the file's own axes, as PyRadiomics on the file would.
     """
 
@@ -39,6 +40,7 @@ class Options(TypedDict, total=False):
     case_id: str | None
     resample_mask: bool
     radiomics_axes: Axes
+    webhook: str | None
     resample_images: bool
     reference: str | None
     suv: Literal["bw"] | None
@@ -59,6 +61,7 @@ class Submission:
     resample_images: bool = False
     reference: str | None = None
     suv: Literal["bw"] | None = None
+    webhook: str | None = None
 
     @classmethod
     def of(cls, image: Images, mask: Masks, **options: Unpack[Options]) -> Self:
@@ -82,7 +85,7 @@ class Submission:
             fields["resample_mask"] = "true"
         if self.resample_images:
             fields["resample_images"] = "true"
-        fields |= {"reference": self.reference, "suv": self.suv}
+        fields |= {"reference": self.reference, "suv": self.suv, "webhook": self.webhook}
         if self.radiomics_axes != "canonical":
             fields["radiomics_axes"] = self.radiomics_axes
         return {name: value for name, value in fields.items() if value is not None}

@@ -1,9 +1,11 @@
 """`GET /features/{id}/events`: every change, once, until the end."""
 
+import asyncio
 import json
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,10 @@ import pytest
 
 from service.api.routes import events
 from service.api.schemas import JobDocument
+from service.client import AsyncClient, Client
+from service.errors import Refused
 from tests.contract.test_following import PROBLEM
-from tests.serving import Service, make_settings, serving
+from tests.serving import Service, make_settings, result_document, serving
 
 
 class Stream:
@@ -242,3 +246,62 @@ def test_the_wait_is_estimated_and_retry_after_follows(service: Service) -> None
     assert 5 < running < 8
     service.context.ledger.remove_job(job["id"], "local")
     assert service.get(f"/features/{job['id']}").json()["estimated_seconds"] is None
+
+
+def test_the_client_follows_a_job_and_goes_on_where_it_was_cut_off(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "LONGEST_SECONDS", 0.3)
+    job = service.accepted()
+    url = str(service.http.base_url)
+
+    def run() -> None:
+        time.sleep(0.5)
+        claim = service.claim(job["id"])
+        time.sleep(0.5)
+        service.context.ledger.finish(claim, {"rois": []})
+
+    async def follow() -> list[str]:
+        async with AsyncClient(url) as client:
+            return [document["status"] async for document in client.follow(job["id"])]
+
+    worker = threading.Thread(target=run)
+    worker.start()
+    with Client(url) as client, ThreadPoolExecutor(1) as pool:
+        other = pool.submit(asyncio.run, follow())
+        assert [document["status"] for document in client.follow(job["id"])] == ["queued", "running", "succeeded"]
+        assert other.result(10) == ["queued", "running", "succeeded"]
+        assert [document["status"] for document in client.follow(job["id"])] == ["succeeded"]
+        with pytest.raises(Refused, match="no such job"):
+            list(client.follow("0" * 32))
+    worker.join()
+
+
+@pytest.mark.parametrize("max_streams", [1, 200])
+def test_whoever_waits_sees_the_stages_by_events_or_by_asking(tmp_path: Path, models: Path, max_streams: int) -> None:
+    seen: list[str] = []
+    with serving(make_settings(tmp_path / "home", models, max_streams=max_streams)) as service:
+        job, other = service.accepted(), service.accepted()
+        url = str(service.http.base_url)
+
+        def run() -> None:
+            while "queued" not in seen:
+                time.sleep(0.01)
+            claim = service.claim(job["id"])
+            while "encoder" not in seen:
+                service.context.ledger.report_stage(claim, "encoder")
+                time.sleep(0.1)
+            service.context.ledger.finish(claim, result_document())
+
+        worker = threading.Thread(target=run)
+        worker.start()
+        with (
+            following(service, other["id"]) as stream,
+            Client(url, on_status=lambda each: seen.append(each["stage"] or each["status"])) as client,
+        ):
+            stream.event()
+            document = client.wait(job["id"])
+        worker.join()
+    assert document["rois"]
+    assert seen[0] == "queued"
+    assert seen[-1] == "encoder"
