@@ -266,10 +266,10 @@ def many_elements(path: Path) -> Path:
     return dicom(path, element(8, 0x16, b"UI", uid(CT)) + elements)
 
 
-def picture(rows: int, columns: int, frames: int, pixels: bytes, more: bytes = b"") -> bytes:
+def picture(rows: int, columns: int, frames: int, pixels: bytes, more: bytes = b"", sop_class: str = CT) -> bytes:
     """The elements of a grey image; what it says of its size may lie."""
     return (
-        element(8, 0x16, b"UI", uid(CT))
+        element(8, 0x16, b"UI", uid(sop_class))
         + element(0x20, 0x0E, b"UI", uid("1.2.3"))
         + element(0x28, 2, b"US", struct.pack("<H", 1))
         + element(0x28, 4, b"CS", b"MONOCHROME2 ")
@@ -303,7 +303,7 @@ def forged_jpeg_2000(path: Path) -> Path:
 def huge_segmentation(path: Path) -> Path:
     """A SEG of 100,000 frames of 60,000 by 60,000 pixels, in 1 KiB."""
     kind = element(0x62, 1, b"CS", b"BINARY")
-    content = picture(60000, 60000, 99_999, bytes(1000), kind).replace(uid(CT), uid(str(SegmentationStorage)), 1)
+    content = picture(60000, 60000, 99_999, bytes(1000), kind, str(SegmentationStorage))
     return dicom(path, content, sop_class=str(SegmentationStorage))
 
 
@@ -374,12 +374,12 @@ def attacks() -> Iterator[tuple[str, str, Builder, tuple[str, ...]]]:
     yield "zip with a forged directory", "image", zip_with_forged_directory, (*large, *unreadable)
     yield "DICOM deflated to 1 GiB", "image", deflated_bomb, large
     yield "DICOM, sequences 200,000 deep", "image", nested_sequences, unreadable
-    yield "DICOM, a sequence of 8 million items", "image", many_items, (*large, *unreadable)
+    yield "DICOM, a sequence of 8 million items", "image", many_items, large
     yield "DICOM of 4 million elements", "image", many_elements, (*large, *unreadable)
     yield "DICOM of 65,535 x 65,535 pixels", "image", huge_picture, (*large, *unreadable)
     yield "JPEG 2000 of 2^64 pixels", "image", forged_jpeg_2000, unreadable
     yield "the same sequences as a mask", "mask", nested_sequences, unreadable
-    yield "the same items as a mask", "mask", many_items, (*large, *unreadable)
+    yield "the same items as a mask", "mask", many_items, large
     yield "SEG of 10^5 frames of 60,000 x 60,000", "mask", huge_segmentation, large
     yield "RTSTRUCT of a million contours", "mask", many_contours, large
     yield "RTSTRUCT contour of 8 million points", "mask", many_points, (*large, *unreadable, *grids)

@@ -47,7 +47,7 @@ def slug(status: int, body: bytes) -> str:
 
 def endless(target: Target) -> str:
     """A body without a length that goes on for ever."""
-    block = b"x" * MIB
+    block = b"x" * (MIB // 16)
 
     def body() -> Iterator[bytes]:
         yield START

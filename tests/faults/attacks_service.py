@@ -2,8 +2,8 @@
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,18 +57,15 @@ class Target:
         return self.submit_files([image], mask, **fields)
 
     def submit_files(
-        self, images: "list[Path] | list[bytes] | list[Path | bytes]", mask: Path | bytes, **fields: str
+        self, images: Sequence[Path | bytes], mask: Path | bytes, filename: str = "file", **fields: str
     ) -> httpx.Response:
         """POST a case whose image has several files."""
-        parts = [("image", image) for image in images] + [("mask", mask)]
-        opened = [(name, part.open("rb") if isinstance(part, Path) else part) for name, part in parts]
-        files = [(name, ("file", content)) for name, content in opened]
-        try:
+        with ExitStack() as stack:
+            files = [
+                (name, (filename, stack.enter_context(part.open("rb")) if isinstance(part, Path) else part))
+                for name, part in (*(("image", image) for image in images), ("mask", mask))
+            ]
             return self.http.post("/features", files=files, data={"model": NAME, **fields})
-        finally:
-            for _, content in opened:
-                if not isinstance(content, bytes):
-                    content.close()
 
     def wait_for(self, job_id: str) -> dict[str, Any]:
         """Wait until the job has ended."""
