@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import anyio
 import typer
@@ -50,6 +50,9 @@ def extract_cohort(  # noqa: PLR0913, PLR0917  # one parameter per option
     ] = None,
     roi: Annotated[str | None, typer.Option(help="As for `extract`; a row's own Label goes first.")] = None,
     resample_mask: Annotated[bool, typer.Option("--resample-mask", help="Take masks on other grids.")] = False,
+    resample_images: Annotated[bool, typer.Option("--resample-images", help="As for `extract`.")] = False,
+    reference: Annotated[str | None, typer.Option(help="As for `extract`.")] = None,
+    suv: Annotated[Literal["bw"] | None, typer.Option(help="As for `extract`.")] = None,
     stored_axes: Annotated[
         bool,
         typer.Option("--stored-axes", help="Radiomics along the files' own axes, as PyRadiomics on the files gives."),
@@ -71,6 +74,8 @@ def extract_cohort(  # noqa: PLR0913, PLR0917  # one parameter per option
     """
     if output.suffix not in OUTPUTS:
         raise typer.BadParameter(f"the output must end in {' or '.join(OUTPUTS)}", param_hint="--output")
+    if reference and not resample_images:
+        raise typer.BadParameter("it needs --resample-images", param_hint="--reference")
     try:
         rows = read_cases(cases)
     except ManifestInvalid as error:
@@ -80,6 +85,9 @@ def extract_cohort(  # noqa: PLR0913, PLR0917  # one parameter per option
         radiomics=Path(radiomics) if radiomics and Path(radiomics).is_file() else radiomics,
         roi=roi,
         resample_mask=resample_mask,
+        resample_images=resample_images,
+        reference=reference,
+        suv=suv,
         radiomics_axes="stored" if stored_axes else "canonical",
     )
     with Journal(journal_of(output)) as journal:

@@ -100,7 +100,12 @@ def test_a_case_that_brings_its_process_down_is_one_failure_among_others(folder:
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
-    [(("cases.csv", "-o", "out.xlsx"), ".csv or .parquet"), (("absent.csv", "-o", "out.csv"), "absent.csv")],
+    [
+        (("cases.csv", "-o", "out.xlsx"), ".csv or .parquet"),
+        (("absent.csv", "-o", "out.csv"), "absent.csv"),
+        (("cases.csv", "-o", "out.csv", "--reference", "t1"), "needs --resample-images"),
+        (("cases.csv", "-o", "out.csv", "--suv", "lbm"), "bw"),
+    ],
 )
 def test_wrong_usage_is_plain(arguments: tuple[str, ...], reason: str, folder: Path) -> None:
     write_table(folder, [write_case(folder, "c0")])

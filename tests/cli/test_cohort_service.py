@@ -62,13 +62,22 @@ def test_a_cohort_goes_through_the_service_without_the_names_of_its_files(servic
     table = _cases(tmp_path, 5)
     url = str(service.http.base_url)
     with _working(service):
-        status, said = run(tmp_path, table, "-o", "out.csv", "--url", url, "--jobs", 2)
+        options = ("--resample-mask", "--resample-images", "--reference", "ct", "--suv", "bw")
+        (tmp_path / "own.yaml").write_text("setting: {binWidth: 5}")
+        status, said = run(
+            tmp_path, table, "-o", "out.csv", "--url", url, "--jobs", 2, *options, "--radiomics", "own.yaml"
+        )
     assert status == 0, said
     rows = read_rows(tmp_path / "out.csv")
     assert [row["case_id"] for row in rows] == [f"p{n}" for n in range(5)]
     assert [row["Image"] for row in rows] == [f"DOE_JANE_{n}_image.nii" for n in range(5)]
     assert {row["original_firstorder_Mean"] for row in rows} == {"-12.5"}
     assert len({row["job_id"] for row in rows}) == 5
+    request = service.context.ledger.find_job(rows[0]["job_id"], "local").request
+    assert request is not None
+    assert (request.resample_mask, request.reference, request.suv) == (True, "ct", "bw")
+    assert request.parameters is not None
+    assert request.parameters["setting"]["binWidth"] == 5
     (cohort,) = service.get("/cohorts").json()["items"]
     assert cohort["counts"]["succeeded"] == 5
     assert "DOE" not in service.get(f"/cohorts/{cohort['id']}/items").text
