@@ -23,7 +23,7 @@ from tqdm import tqdm
 from service.imaging.preprocess import Crop as Crops
 from training.balancing import Balancer, Rows
 from training.checkpoints import State, read_checkpoint, write_checkpoint
-from training.config import EncoderShape, Pretraining
+from training.config import ConfigError, EncoderShape, Pretraining
 from training.distributed import World
 from training.embedding import embed
 from training.encoder import Encoder
@@ -36,6 +36,10 @@ LEAST_SPREAD = 0.3  # of z / ||z||, where 1 is even and 0 collapsed
 LEAST_RANK = 1.2  # of the embeddings, where 1 is a line
 CHECKPOINT = "checkpoint.pt"
 VIEWS = 1  # stream of random numbers
+
+
+class DivergedError(ConfigError):
+    """A training's loss is no longer a finite number: mostly the learning rate is too high for the objective."""
 
 
 @dataclass(frozen=True)
@@ -140,10 +144,13 @@ class Training:
             losses.append(loss)
             vectors.append(torch.tensor(spread(z)))
             progress.update()
+        mean = float(torch.stack(losses).mean())
+        if not math.isfinite(mean):
+            raise DivergedError(f"epoch {number}: the loss is {mean}; lower [pretraining] learning_rate")
         rank = effective_rank(embed(self.encoder, self.crops[: 4 * self.settings.batch]))
         epoch = Epoch(
             number,
-            float(torch.stack(losses).mean()),
+            mean,
             float(torch.stack(vectors).mean()),
             rank,
             cluster_sizes=self.balancer.cluster_sizes(),

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from tqdm import tqdm
 
+from training.loop import DivergedError
 from training.pretrain import fix_randomness
 from training.representation import REVISION, Representation, learn
 from training.study_cases import KeptCases, Rows, StudyCases, open_cases
@@ -201,12 +202,19 @@ def work(unit: Unit, config: StudyConfig, cases: KeptCases, store: Path) -> None
 
 
 def represent(bench: Bench, name: str, seed: int, fold: int | None, cohort: str) -> Representation:
-    """Return the embeddings of all cases by a row's network, trained on the fold's training rows, or from the store."""
+    """Return the embeddings of all cases by a row's network, trained on the fold's training rows, or from the store.
+
+    Raises:
+        DivergedError: the training failed; names the row, seed and fold.
+    """
     path = bench.store.representation(bench.representation_key(name, seed, fold, cohort))
     if not path.exists():
         rows, _ = bench.rows(seed, fold, cohort)
         warm_up = bench.store.warm_up(bench.warm_up_key(name, seed, fold, cohort))
-        learned = learn(bench.config, name, bench.cases, rows, seed, warm_up)
+        try:
+            learned = learn(bench.config, name, bench.cases, rows, seed, warm_up)
+        except DivergedError as error:
+            raise DivergedError(f"row {name} of {cohort}, seed {seed}, fold {fold}: {error}") from error
         write_arrays(path, learned.arrays())
     with np.load(path) as stored:
         return Representation.from_arrays(dict(stored))
