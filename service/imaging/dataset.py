@@ -15,6 +15,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,7 @@ from typing import Any, Final
 import numpy as np
 import pydicom
 from pydicom import uid
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
@@ -47,15 +49,32 @@ UID_FORM: Final = re.compile(r"[0-9]+(\.[0-9]+)+")
 LONGEST_UID: Final = 64
 
 
+_silent: ContextVar[bool] = ContextVar("silent", default=False)
+
+
 @contextmanager
 def quietly(failure: str) -> Iterator[None]:
     """Turn whatever pydicom raises on malformed content into a refusal without its text."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with silence():
         try:
             yield
         except PARSER_ERRORS:
             raise UnreadableImage(failure) from None
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Keep warnings, which quote values, to themselves; within itself it costs next to nothing."""
+    if _silent.get():
+        yield
+        return
+    token = _silent.set(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        _silent.reset(token)
 
 
 def parse(content: bytes, limits: Limits) -> Any:
@@ -173,7 +192,12 @@ def read_numbers(dataset: Any, keyword: str, count: int) -> Any:
         UnreadableImage: missing, not numbers, too many or too few, or one beyond `LARGEST`.
     """
     with quietly(f"the DICOM attribute {keyword} is missing or does not hold {count} numbers"):
-        numbers = np.array(dataset[keyword].value, dtype=np.float64).reshape(-1)
+        raw = dataset.get_item(keyword)
+        if isinstance(raw, RawDataElement) and raw.VR in ("DS", None) and isinstance(raw.value, bytes):
+            # decimal strings straight from their bytes: pydicom would make and check an object of each
+            numbers = np.array([float(text) for text in raw.value.rstrip(b"\0 ").split(b"\\")])
+        else:
+            numbers = np.array(dataset[keyword].value, dtype=np.float64).reshape(-1)
         if numbers.size != count or not np.all(np.abs(numbers) < LARGEST):  # NaN is not below it either
             raise ValueError
     return numbers

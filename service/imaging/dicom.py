@@ -17,9 +17,9 @@ import numpy as np
 from service.errors import TooLarge, UnreadableImage
 from service.imaging.archive import read_members
 from service.imaging.case import Image, Voxels
-from service.imaging.dataset import parse
+from service.imaging.dataset import parse, silence
 from service.imaging.frames import count_frames, read_frames
-from service.imaging.guard import Format, Limits, check_size, sniff
+from service.imaging.guard import GZIP, SNIFF_BYTES, Format, Limits, check_size, recognise, sniff
 from service.imaging.orientation import reorient
 from service.imaging.pixels import check_pixels, decode
 from service.imaging.references import join_instances
@@ -48,7 +48,8 @@ def read_series(paths: Sequence[Path], limits: Limits, suv: Suv | None = None) -
         IrregularSeries: the slices do not form one regular grid.
         SuvUnknown: see `suv`.
     """
-    slices = list(_read_slices(paths, limits, suv))
+    with silence():
+        slices = list(_read_slices(paths, limits, suv))
     if not slices:
         raise UnreadableImage("the series holds no file")
     ordered, geometry, notes = arrange(slices)
@@ -117,11 +118,15 @@ def _contents(paths: Sequence[Path], limits: Limits) -> Iterator[bytes]:
     if len(paths) > limits.files:
         raise _too_large(len(paths), limits.files, "files", len(paths))
     for path in paths:
-        kind = sniff(path)
+        with path.open("rb") as file:
+            start = file.read(SNIFF_BYTES)
+            kind = sniff(path) if start[:2] == GZIP else recognise(start)
+            file.seek(0)
+            content = file.read() if kind is Format.DICOM else b""
         if kind is Format.ZIP and len(paths) == 1:
             yield from read_members(path, limits)
         elif kind is Format.DICOM:
-            yield path.read_bytes()
+            yield content
         else:
             raise UnreadableImage(f"got a {kind.value} file among {len(paths)}; several files must all be DICOM")
 
@@ -129,18 +134,27 @@ def _contents(paths: Sequence[Path], limits: Limits) -> Iterator[bytes]:
 def _stack(ordered: Sequence[Slice]) -> Voxels:
     """Return the modality's values, (columns, rows, slices), Fortran order."""
     scales = {(one.slope, one.intercept) for one in ordered}
-    stored = ordered[0].pixels.dtype
     volume = np.empty((len(ordered), *ordered[0].pixels.shape), _value_type(ordered, scales))
     for plane, one in zip(volume, ordered, strict=True):
         if scales == {(1.0, 0.0)}:
             plane[:] = one.pixels
         elif volume.dtype.kind == "i":
-            plane[:] = one.pixels.astype(np.int32 if stored.itemsize < 4 else np.int64) * int(one.slope) + int(
-                one.intercept
-            )
+            _rescale_whole(one, plane)
         else:
             plane[:] = one.pixels * np.float64(one.slope) + one.intercept
     return volume.transpose(2, 1, 0)
+
+
+def _rescale_whole(one: Slice, plane: Voxels) -> None:
+    """Rescale into an integer plane that is known to hold the results: arithmetic modulo 2^bits is exact then."""
+    modulus, unsigned = 2 ** (8 * plane.itemsize), np.dtype(f"u{plane.itemsize}")
+    stored = one.pixels if one.pixels.itemsize == plane.itemsize else one.pixels.astype(plane.dtype)
+    result = plane.view(unsigned)
+    if one.slope == 1:
+        np.add(stored.view(unsigned), unsigned.type(int(one.intercept) % modulus), out=result)
+    else:
+        np.multiply(stored.view(unsigned), unsigned.type(int(one.slope) % modulus), out=result)
+        result += unsigned.type(int(one.intercept) % modulus)
 
 
 def _value_type(ordered: Sequence[Slice], scales: set[tuple[float, float]]) -> np.dtype[Any]:

@@ -18,6 +18,7 @@ from service.errors import TooLarge, UnreadableImage
 
 CHUNK: Final = 1024**2
 SNIFF_BYTES: Final = 1024
+GZIP: Final = b"\x1f\x8b"
 LARGEST_RATIO: Final = 1032  # deflate cannot expand more than this (RFC 1951: 258 bytes from 2 bits)
 AUTO_WRAPPER: Final = 32 + zlib.MAX_WBITS  # zlib or gzip, whichever the stream starts with
 
@@ -74,18 +75,19 @@ def sniff(path: Path) -> Format:
     """
     with path.open("rb") as file:
         start = file.read(SNIFF_BYTES)
-        if start[:2] != b"\x1f\x8b":
-            return _recognise(start)
+        if start[:2] != GZIP:
+            return recognise(start)
         file.seek(0)
         inside = b"".join(read_decoded(file, SNIFF_BYTES, compressed=True))
-    if _recognise(inside, "a gzip stream holding ") is not Format.NIFTI:
+    if recognise(inside, "a gzip stream holding ") is not Format.NIFTI:
         raise UnreadableImage(
             "got a gzip stream that holds no NIfTI; other formats are not accepted gzipped as a whole"
         )
     return Format.NIFTI_GZIP
 
 
-def _recognise(start: bytes, wrapping: str = "") -> Format:
+def recognise(start: bytes, wrapping: str = "") -> Format:
+    """Tell the format of a file that is not gzipped from its first `SNIFF_BYTES`; see `sniff`."""
     if start[:4] in (b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c", b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c"):
         return _recognise_nifti(start)
     if start[128:132] == b"DICM":

@@ -1,8 +1,8 @@
 """The pixel data of one DICOM image: checked before they are decoded, decoded, and checked again.
 
-Decoders: pydicom itself (uncompressed, RLE), pylibjpeg-openjpeg (JPEG 2000), pyjpegls (JPEG-LS), GDCM (JPEG lossless,
-baseline and extended). What an encoded picture says of its size must be what the data set says, before a decoder
-allocates it.
+Decoders: none (uncompressed, little endian), pydicom itself (big endian, RLE), pylibjpeg-openjpeg (JPEG 2000), pyjpegls
+(JPEG-LS), GDCM (JPEG lossless, baseline and extended). What an encoded picture says of its size must be what the data
+set says, before a decoder allocates it.
 
 References:
     DICOM PS3.3 C.7.6.3 (image pixel); PS3.5 8.2 and A.4 (encodings). ITU-T T.81 B.2.2, T.87 C.2.2, T.800 A.5.1
@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any, Final
 
 import gdcm
+import numpy as np
 from pydicom import uid
 from pydicom.encaps import generate_frames
 
@@ -34,6 +35,7 @@ JPEG: Final = (
 )  # fmt: skip
 JPEG_2000: Final = (uid.JPEG2000Lossless, uid.JPEG2000, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K)
 START_OF_FRAME: Final = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7}
+NATIVE: Final = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian)  # uncompressed, in this machine's order
 SIZE_OF_IMAGE: Final = b"\xff\x4f\xff\x51"  # start of a JPEG 2000 codestream, then its size
 HEADER_BYTES: Final = 65536  # within which a picture states its size
 
@@ -74,10 +76,24 @@ def decode(dataset: Any, shape: tuple[int, int, int]) -> Voxels:
     syntax = dataset.file_meta.TransferSyntaxUID
     with quietly(f"the pixel data cannot be decoded (transfer syntax {public_name(syntax)})"):
         check_encoded_size(dataset, shape)
-        pixels: Voxels = dataset.pixel_array
+        pixels: Voxels = _view(dataset, shape) if syntax in NATIVE else dataset.pixel_array
     if pixels.dtype.kind not in "iu" or pixels.shape not in (shape, shape[1:] if shape[0] == 1 else shape):
         raise UnreadableImage(f"the pixel data decode to {list(pixels.shape)} pixels, expected {list(shape)}")
     return pixels.reshape(shape).astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
+def _view(dataset: Any, shape: tuple[int, int, int]) -> Voxels:
+    """Return uncompressed pixels where they lie, with the unused bits corrected if any are set."""
+    allocated, stored = int(dataset.BitsAllocated), int(dataset.BitsStored)
+    signed = bool(dataset.PixelRepresentation)
+    dtype = np.dtype(f"<{'i' if signed else 'u'}{allocated // 8}")
+    pixels = np.frombuffer(dataset.PixelData, dtype, int(np.prod(shape)))
+    unused = allocated - stored
+    if unused:
+        low, high = (-(2 ** (stored - 1)), 2 ** (stored - 1) - 1) if signed else (0, 2**stored - 1)
+        if int(pixels.min()) < low or int(pixels.max()) > high:
+            pixels = (pixels << unused) >> unused
+    return pixels.reshape(shape)
 
 
 def check_encoded_size(dataset: Any, shape: tuple[int, int, int]) -> None:

@@ -75,8 +75,11 @@ def _receive(server: DicomwebServer, series: RemoteSeries) -> Generator[bytes, N
 @contextmanager
 def _connected(server: DicomwebServer) -> Iterator[DICOMwebClient]:
     with requests.Session() as session, ExitStack() as answers:
-        # the library leaves an answer open that it does not read to its end
-        session.hooks["response"].append(lambda answer, **_: answers.callback(answer.close))
+
+        def close_later(answer: requests.Response, *_: Any, **__: Any) -> None:
+            answers.callback(answer.close)  # the library leaves an answer open that it does not read to its end
+
+        session.hooks["response"].append(close_later)
         session.trust_env = False
         session.max_redirects = 0
         if server.user:
