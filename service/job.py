@@ -78,6 +78,7 @@ class JobRequest(Strict):
     suv: Literal["bw"] | None = None
     radiomics_axes: Axes = "canonical"
     webhook: str | None = Field(None, description="where the end is told; on the operator's list")
+    preview: bool = Field(True, description="draw the picture")
     files: tuple[Upload, ...]
     remote: tuple[RemoteSeries, ...] = ()
 

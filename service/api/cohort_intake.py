@@ -123,6 +123,7 @@ def _accept(context: Context, staging: Staging, form: Form, cohort: Cohort, row:
         raise InvalidField(f"{field}: the options of an item are those of its cohort", field=field)
     whole = item_form(cohort.columns, row.cells, cohort.options, form.files)
     request = build_request(whole, context.catalogue.read())
+    request = request.model_copy(update={"preview": bool(cohort.options["previews"])})
     job_id = uuid.uuid4().hex
     staging.commit(job_id)
     # As at `POST /features`: after any other failure the row may be there, so that the files must stay.

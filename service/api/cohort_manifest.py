@@ -44,10 +44,11 @@ class CohortOptions(BaseModel):
     resample_images: bool = Field(False, description="Resample channels on other grids, as at `POST /features`.")
     reference: str | None = Field(None, description="The channel whose grid the others are resampled onto.")
     suv: Literal["bw"] | None = Field(None, description="`bw`: PET images as standardised uptake values.")
+    previews: bool = Field(False, description="Draw a picture of every case: time, and some 0.1 MB each, for each.")
 
     def texts(self) -> dict[str, str]:
         """Return the options, less the region, as the form of `POST /features` would hold them."""
-        given = self.model_dump(exclude_none=True, exclude={"roi", "items", "radiomics_parameters"})
+        given = self.model_dump(exclude_none=True, exclude={"roi", "items", "radiomics_parameters", "previews"})
         return {name: _text(value) for name, value in given.items()}
 
 
@@ -101,7 +102,7 @@ def read_csv(body: bytes, options: CohortOptions, models: Mapping[str, Listed], 
         raise InvalidField("the manifest is not CSV in UTF-8", field="manifest") from error
     if not table:
         raise InvalidField("the manifest is empty; expected a header with Image and Mask", field="manifest")
-    return _check(table[0], table[1:], options.texts(), _given(options.roi), None, models, most_items)
+    return _check(table[0], table[1:], options, None, models, most_items)
 
 
 def read_json(body: bytes, models: Mapping[str, Listed], most_items: int) -> CohortManifest:
@@ -121,8 +122,7 @@ def read_json(body: bytes, models: Mapping[str, Listed], most_items: int) -> Coh
     leading = dict.fromkeys(name for row in rows for name in row)
     columns = tuple(leading)
     table = [tuple(row.get(name, "") for name in columns) for row in rows]
-    parameters = document.radiomics_parameters
-    return _check(columns, table, document.texts(), _given(document.roi), parameters, models, most_items)
+    return _check(columns, table, document, document.radiomics_parameters, models, most_items)
 
 
 def item_form(columns: Sequence[str], cells: Sequence[str], options: Mapping[str, Any], files: list[Upload]) -> Form:
@@ -149,8 +149,7 @@ def label_of(columns: Sequence[str], cells: Sequence[str]) -> str | None:
 def _check(
     columns: tuple[str, ...],
     rows: list[tuple[str, ...]],
-    texts: dict[str, str],
-    rois: list[str],
+    options: CohortOptions,
     parameters: str | None,
     models: Mapping[str, Listed],
     most_items: int,
@@ -163,13 +162,15 @@ def _check(
     for number, cells in enumerate(rows, 1):
         _check_row(columns, cells, number)
     channels = frozenset(found[1] for name in columns if (found := CHANNEL.fullmatch(name)))
+    texts, rois = options.texts(), [] if options.roi is None else [options.roi]
     # The model is settled here, so that all cases of the cohort have the same.
     manifest = choose_model(texts.get("model"), channels, models)
     texts = texts | {"model": manifest.reference}
     # A case with these options is refused for what a real one would be refused for.
     pretended = [_pretend("image", channel) for channel in manifest.channels] + [_pretend("mask", None)]
     build_request(Form(texts, rois, parameters, pretended), models)
-    return CohortManifest(columns, tuple(rows), {"texts": texts, "rois": rois, "parameters": parameters})
+    settled = {"texts": texts, "rois": rois, "parameters": parameters, "previews": options.previews}
+    return CohortManifest(columns, tuple(rows), settled)
 
 
 def _check_columns(columns: Sequence[str]) -> None:
@@ -231,10 +232,6 @@ def _cell(columns: Sequence[str], cells: Sequence[str], name: str) -> str:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _given(roi: str | None) -> list[str]:
-    return [] if roi is None else [roi]
 
 
 def _pretend(role: Literal["image", "mask"], channel: str | None) -> Upload:

@@ -31,14 +31,14 @@ class Work(Database):
         return self._take(jobs.c.item == 0, limit)
 
     def take_items(self, window: int) -> list[str]:
-        """Take accepted jobs of cohorts, first items first, so that `window` of them are published at any time.
+        """Take accepted jobs of cohorts, first items first, once half of the `window` or less is with the broker.
 
-        The broker never holds many: what it has lost or forgotten is soon sent again, and the order stays the ledger's.
+        It never holds many: what it has lost or forgotten is soon sent again, and the order stays the ledger's.
         """
         published = sa.select(jobs.c.id).where(jobs.c.state == JobState.QUEUED, jobs.c.item > 0).limit(window)
         with self.read() as (connection, _):
-            room = window - len(connection.execute(published).all())
-        return self._take(jobs.c.item > 0, room) if room > 0 else []
+            held = len(connection.execute(published).all())
+        return self._take(jobs.c.item > 0, window - held) if held <= window // 2 else []
 
     def _take(self, lane: sa.ColumnElement[bool], limit: int) -> list[str]:
         with self.read() as (connection, now):

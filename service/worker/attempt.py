@@ -70,7 +70,8 @@ def run_attempt(desk: Desk, job_id: str) -> None:
         if _insist(lambda: desk.ledger.finish(claim, document)):
             outcome = "succeeded"
             _announce(desk, job_id)
-            desk.ledger.add_preview(job_id, draw_preview(next(iter(case.images.values())), case.masks[0]))
+            if claim.job.request is not None and claim.job.request.preview:
+                desk.ledger.add_preview(job_id, draw_preview(next(iter(case.images.values())), case.masks[0]))
     except Exception as error:  # noqa: BLE001 - the product's one: whatever a case does, its job has an end
         if outcome == "succeeded":
             _miss_picture(job_id, error)

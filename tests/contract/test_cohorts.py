@@ -2,6 +2,7 @@
 
 import csv
 import io
+import time
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,18 @@ def test_an_items_files_make_an_ordinary_job(service: Service) -> None:
     job = service.get(f"/features/{document.job}").json()
     assert (job["status"], job["case_id"], job["model"]["name"]) == ("queued", "case-1", "small-ct")
     assert [upload.bytes for upload in request_of(service, job["id"]).files] == [5, 10]
+
+
+def test_pictures_of_items_are_drawn_on_demand(service: Service) -> None:
+    plain, pictured = made(service), made(service, query="?previews=true")
+    without, with_one = sent(service, plain, 1), sent(service, pictured, 1)
+    assert [request_of(service, job).preview for job in (without, with_one)] == [False, True]
+    service.succeed(without, preview=None)
+    began = time.monotonic()
+    assert service.get(f"/features/{without}/preview.png").status_code == 404
+    assert time.monotonic() - began < 1  # there is nothing to wait for
+    service.succeed(with_one)
+    assert service.get(f"/features/{with_one}/preview.png").status_code == 200
 
 
 def test_the_same_files_of_an_item_give_the_same_job_and_others_are_refused(service: Service) -> None:

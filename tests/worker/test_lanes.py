@@ -14,7 +14,7 @@ def send_cohort(installation: Installation, image: bytes, mask: bytes) -> list[s
     cohort, _ = installation.ledger.create_cohort(
         cohort_id=uuid.uuid4().hex,
         owner=OWNER,
-        options={"texts": {"model": installation.model}, "rois": [], "parameters": None},
+        options={"texts": {"model": installation.model}, "rois": [], "parameters": None, "previews": False},
         columns=("Image", "Mask"),
         rows=[("a", "b")] * ITEMS,
         idempotency_key=None,

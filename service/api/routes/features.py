@@ -116,11 +116,13 @@ async def fetch_preview(context: ContextOf, caller: Reader, job_id: str) -> Resp
     """Fetch the picture of the image with the mask's outline, in three planes through the region.
 
     It is drawn right after the result is stored: asked for in that moment, this waits for it. No picture is no failure
-    of the job: where it could not be drawn, or its worker was killed just then, there is none.
+    of the job: where it could not be drawn, or its worker was killed just then, there is none. Nor is there of an item
+    of a cohort that did not ask for `previews`.
     """
     job = await to_thread.run_sync(context.ledger.find_job, job_id, caller.owner)
     _demand_success(job)
-    picture = await wait_for_picture(context.ledger, job)
+    wanted = job.request is not None and job.request.preview
+    picture = await wait_for_picture(context.ledger, job) if wanted else None
     if picture is None:
         raise NotFound("no picture was made of this case")
     return Response(picture, media_type="image/png", headers={"Content-Disposition": "inline"})
