@@ -1,8 +1,11 @@
 """A case that came as DICOM knows the objects it came from; any other knows none."""
 
+import io
+
 import numpy as np
 import pydicom
 import pytest
+from highdicom.sr import srread
 from pydicom.uid import generate_uid
 
 from service.bundle import ModelBundle
@@ -10,10 +13,12 @@ from service.imaging.guard import Limits
 from service.imaging.reader import CaseFiles, read_case
 from service.imaging.references import describe_references
 from service.pipeline import extract
+from service.report.structured_report import write_report
 from tests.build import build_image, build_mask, write_dicom_series, write_nifti
 from tests.bundle_builder import write_bundle
 from tests.imaging.segments import write_seg
 from tests.imaging.structures import box, on_slice, write_rtstruct
+from tests.real_data import real_data
 
 LIMITS = Limits(decoded_bytes=10**8, voxels=10**7, files=100)
 IMAGE = build_image()
@@ -95,3 +100,25 @@ def test_a_result_carries_them(tmp_path, series):
     document = extract(case, bundle).document()
     assert document["references"] == references_of(case)
     assert document["provenance"]["intensity_unit"] == "[hnsf'U]"
+
+
+@pytest.mark.real
+def test_a_real_case_with_contours_becomes_a_report_without_its_patient(tmp_path):
+    folder = real_data("ibsi", "ibsi_1_ct_radiomics_phantom", "dicom")
+    (mask,) = (folder / "mask").iterdir()
+    series = sorted((folder / "image").iterdir())
+    files = CaseFiles({"ct": series}, [mask])
+    limits = Limits(decoded_bytes=10**9, voxels=10**9, files=1000)
+    case = read_case(files, roi=None, resample_mask=False, limits=limits, case_id="case-7")
+    bundle = ModelBundle.load(write_bundle(tmp_path / "models"))
+    document = {"case_id": "case-7", **extract(case, bundle).document()}
+    report = srread(io.BytesIO(write_report(document)))
+    source = pydicom.dcmread(mask)
+    assert report.StudyInstanceUID == pydicom.dcmread(series[0]).StudyInstanceUID
+    assert len(report.get_evidence()) == len(series) + 1
+    (group,) = report.content.get_volumetric_roi_measurement_groups()
+    values = {one.name.value: one.value for one in group.get_measurements()}
+    assert values["RNU0"] == document["rois"][0]["features"]["original_shape_MeshVolume"]
+    assert report.PatientID == "case-7" != source.PatientID
+    for keyword in ("PatientName", "PatientBirthDate", "PatientSex", "InstitutionName", "AccessionNumber"):
+        assert not report.get(keyword)
