@@ -1,11 +1,13 @@
-"""Fuzz the readers: `python -m tests.faults.fuzz_inputs [--files 2000] [--seed 0] [--children 2] [--only NUMBER]`."""
+"""Fuzz the readers: `python -m tests.faults.fuzz_inputs [--files 2000] [--seed 0] [--service]`."""
 
 import argparse
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from tests.faults.fuzz import make_cases, run_cases
+from tests.faults.fuzz import Case, make_cases, run_cases
+from tests.faults.fuzz_service import pass_through
 
 
 def main() -> int:
@@ -15,15 +17,29 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--children", type=int, default=2)
+    parser.add_argument("--service", action="store_true", help="through API and worker, not straight to children")
     given = parser.parse_args()
     numbers = range(given.first, given.first + given.files)
     with tempfile.TemporaryDirectory(prefix="radfuse-fuzz-") as folder:
         (Path(folder) / "seeds").mkdir()
         cases = make_cases(Path(folder) / "seeds", given.seed, numbers)
-        report = run_cases(Path(folder) / "home", cases, given.children, tell)
-    wrong = report.wrong()
-    tell(f"{report.table()}\n{len(wrong)} cases did not end as they must")
+        wrong = run_service(Path(folder), cases) if given.service else run_children(Path(folder), cases, given.children)
+    tell(f"{len(wrong)} found wrong")
     return int(bool(wrong))
+
+
+def run_children(folder: Path, cases: Iterator[Case], children: int) -> list[str]:
+    """Run the cases in worker's children."""
+    report = run_cases(folder / "home", cases, children, tell)
+    tell(report.table())
+    return report.wrong()
+
+
+def run_service(folder: Path, cases: Iterator[Case]) -> list[str]:
+    """Send the cases through API and worker."""
+    passage = pass_through(folder, cases)
+    tell("\n".join([passage.row(), *passage.wrong]))
+    return passage.wrong
 
 
 def tell(line: str) -> None:
