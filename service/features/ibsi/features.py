@@ -13,8 +13,8 @@ from service.features.engine.shape import describe_shape
 from service.features.ibsi.configuration import CT, Configuration
 from service.features.ibsi.intensities import assign_levels, resegment
 from service.features.ibsi.interpolation import Volume, crop, resample
-from service.ibsi_names import FEATURES
 from service.features.ibsi.texture import describe_texture, lay_out
+from service.ibsi_names import FEATURES
 
 Bits = npt.NDArray[np.bool_]
 
