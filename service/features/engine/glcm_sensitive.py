@@ -16,15 +16,15 @@ import numpy.typing as npt
 
 from service.features.engine.compiled import kernel
 from service.features.engine.discretise import GreyLevels
+from service.features.engine.second_eigenvalue import second_eigenvalue
 
 Doubles = npt.NDArray[np.float64]
 
 EPSILON = np.spacing(1.0)
 _SMALL_INFORMATION = 1e-2  # an error of 1e-15 in the entropies then changes Imc2 by 1e-11 of itself at most
 _SMALL_ENTROPY = 1e-3  # the same error then changes Imc1, a quotient by no less than half of this, by 1e-12 at most
-_LEAST_SYMMETRIC = 16  # levels; for fewer the exact way is as fast
-_TOGETHER = 1 << 20  # cells of matrices that are decomposed in one call
 _SMALL_EIGENVALUE = 1e-4
+_LARGEST_OWN = 256  # levels; LAPACK is faster for more
 _RELATIVE = 1e-11
 _SMALL_SHADE = 1e-4  # of the largest shade that the prominence allows
 
@@ -114,7 +114,8 @@ def maximal_correlation(pairs: Pairs) -> float:
         return 1.0 if pairs.shares or pairs.directions > 1 else np.nan
     if not pairs.shares:
         return np.nan
-    quick, accurate = _symmetric_seconds(pairs.shares, pairs.levels.size)
+    found = [_symmetric_second(shares) for shares in pairs.shares]
+    quick, accurate = (np.array(column) for column in zip(*found, strict=True))
     if np.min(quick) <= _SMALL_EIGENVALUE:
         accurate[:] = False
     try:
@@ -132,32 +133,49 @@ def _mean_root(seconds: list[np.inexact[Any]]) -> float:
     return float(np.mean(roots).real) if len(roots) else np.nan
 
 
-def _symmetric_seconds(shares: list[Doubles], size: int) -> tuple[Doubles, npt.NDArray[np.bool_]]:
-    """Return the second largest eigenvalue of each Q, and whether it is PyRadiomics'; zeros for few levels."""
-    if size < _LEAST_SYMMETRIC:
-        return np.zeros(len(shares)), np.zeros(len(shares), dtype=np.bool_)
-    together = max(1, _TOGETHER // size**2)
-    parts = [_symmetric_stack(np.stack(shares[first : first + together])) for first in range(0, len(shares), together)]
-    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
-
-
-def _symmetric_stack(shares: Doubles) -> tuple[Doubles, npt.NDArray[np.bool_]]:
-    """Return the second largest eigenvalue of each Q of a stack (A,), and whether it is accurate.
+def _symmetric_second(shares: Doubles) -> tuple[float, bool]:
+    """Return the second largest eigenvalue of Q, and whether it is PyRadiomics'.
 
     Scaled by the roots of the marginals Q is symmetric, but for epsilon. The skew part E that epsilon leaves changes
     an eigenvalue by |E|^2 over its distance to the next at most, and a symmetric matrix takes a tenth of the time.
-
-    Args:
-        shares: p(i, j) (A, n, n).
     """
-    rows, columns = shares.sum(axis=2), shares.sum(axis=1)
+    weighted, scale = _weigh(shares)
+    scaled = np.matmul(weighted, shares.T)
+    distance = _take_skew(scaled, scale) / _RELATIVE
+    if len(shares) <= _LARGEST_OWN:
+        return second_eigenvalue(scaled, distance)
+    third, second, first = np.linalg.eigvalsh(scaled)[-3:].tolist()
+    return second, distance <= second * min(first - second, second - third)
+
+
+@kernel
+def _weigh(shares: Doubles) -> tuple[Doubles, Doubles]:
+    """Return p(i, k) / (p_x(i) p_y(k)), times the root of p_x(i), and these roots; 1 for those that are 0."""
+    size = shares.shape[0]
+    rows, columns = np.zeros(size), np.zeros(size)
+    for i in range(size):
+        for k in range(size):
+            rows[i] += shares[i, k]
+            columns[k] += shares[i, k]
     scale = np.sqrt(np.where(rows > 0, rows, 1.0))
-    weighted = shares / (rows[:, :, None] * columns[:, None, :] + EPSILON)
-    scaled = scale[:, :, None] * np.matmul(weighted, shares.transpose(0, 2, 1)) / scale[:, None, :]
-    turned = scaled.transpose(0, 2, 1)
-    third, second, first = np.linalg.eigvalsh((scaled + turned) / 2)[:, -3:].T
-    skew = np.sum((scaled - turned) ** 2, axis=(1, 2)) / 4
-    return second, skew <= _RELATIVE * second * np.minimum(first - second, second - third)
+    weighted = np.empty((size, size))
+    for i in range(size):
+        for k in range(size):
+            weighted[i, k] = shares[i, k] * scale[i] / (rows[i] * columns[k] + EPSILON)
+    return weighted, scale
+
+
+@kernel
+def _take_skew(scaled: Doubles, scale: Doubles) -> float:
+    """Divide columns by the scale, leave the symmetric part and return the sum of squares of the skew part."""
+    skew = 0.0
+    for i in range(scale.shape[0]):
+        scaled[i] /= scale
+        for j in range(i):
+            skew += (scaled[i, j] - scaled[j, i]) ** 2 / 2
+            scaled[i, j] = (scaled[i, j] + scaled[j, i]) / 2
+            scaled[j, i] = scaled[i, j]
+    return skew
 
 
 def _exact_seconds(pairs: Pairs, wanted: npt.NDArray[np.bool_]) -> dict[int, np.inexact[Any]]:

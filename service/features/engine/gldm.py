@@ -23,23 +23,22 @@ def describe_dependence(matrix: Counts, levels: GreyLevels) -> dict[str, float]:
         matrix: (n, m), from `count_dependence`.
         levels: the grey levels of its rows.
     """
-    sizes = np.flatnonzero(matrix.sum(axis=0))
-    found = describe_sizes(matrix[None, :, sizes].astype(np.float64), levels.numbers, (sizes + 1).astype(np.float64))
+    found = describe_sizes(matrix[None], levels.numbers, np.arange(1.0, matrix.shape[1] + 1))
     return {
-        "DependenceEntropy": found.entropy.item(),  # FCBV
-        "DependenceNonUniformity": found.size_nonuniformity.item(),  # Z87G
-        "DependenceNonUniformityNormalized": found.size_nonuniformity_normalised.item(),  # OKJI
-        "DependenceVariance": found.size_variance.item(),  # DNX2
-        "GrayLevelNonUniformity": found.level_nonuniformity.item(),  # FP8K
-        "GrayLevelVariance": found.level_variance.item(),  # 1PFV
-        "HighGrayLevelEmphasis": found.high.item(),  # OAE7
-        "LargeDependenceEmphasis": found.large.item(),  # IMOQ
-        "LargeDependenceHighGrayLevelEmphasis": found.large_high.item(),  # 9QMG
-        "LargeDependenceLowGrayLevelEmphasis": found.large_low.item(),  # NBZI
-        "LowGrayLevelEmphasis": found.low.item(),  # TL9H
-        "SmallDependenceEmphasis": found.small.item(),  # SODN
-        "SmallDependenceHighGrayLevelEmphasis": found.small_high.item(),  # JA6D
-        "SmallDependenceLowGrayLevelEmphasis": found.small_low.item(),  # EQ3F
+        "DependenceEntropy": found.entropy,  # FCBV
+        "DependenceNonUniformity": found.size_nonuniformity,  # Z87G
+        "DependenceNonUniformityNormalized": found.size_nonuniformity_normalised,  # OKJI
+        "DependenceVariance": found.size_variance,  # DNX2
+        "GrayLevelNonUniformity": found.level_nonuniformity,  # FP8K
+        "GrayLevelVariance": found.level_variance,  # 1PFV
+        "HighGrayLevelEmphasis": found.high,  # OAE7
+        "LargeDependenceEmphasis": found.large,  # IMOQ
+        "LargeDependenceHighGrayLevelEmphasis": found.large_high,  # 9QMG
+        "LargeDependenceLowGrayLevelEmphasis": found.large_low,  # NBZI
+        "LowGrayLevelEmphasis": found.low,  # TL9H
+        "SmallDependenceEmphasis": found.small,  # SODN
+        "SmallDependenceHighGrayLevelEmphasis": found.small_high,  # JA6D
+        "SmallDependenceLowGrayLevelEmphasis": found.small_low,  # EQ3F
     }
 
 
@@ -59,20 +58,21 @@ def count_dependence(grid: Voxels, levels: GreyLevels, region: Region, offsets: 
     margin = (grid.shape[0] - region.shape[0]) // 2
     if alpha == 0 and len(offsets) < 128:  # the number of equal neighbours then fits a byte
         steps = flat_offsets(offsets, grid.shape)
-        return _count_equal(grid, margin, np.concatenate([steps, -steps]), levels.size)
+        return _count_equal(grid, margin, region.spans, np.concatenate([steps, -steps]), levels.size)
     numbers = np.concatenate([[-1 - alpha], levels.numbers]).astype(np.int64)
     return _count_near(grid, numbers, margin, np.concatenate([offsets, -offsets]), alpha)
 
 
 @kernel
-def _count_equal(grid: Voxels, margin: int, steps: Offsets, size: int) -> Counts:
-    planes, rows, columns = grid.shape
+def _count_equal(grid: Voxels, margin: int, spans: Offsets, steps: Offsets, size: int) -> Counts:
+    _, rows, columns = grid.shape
     flat = grid.reshape(-1)
     counts = np.zeros((size + 1, steps.shape[0] + 1), np.int64)
-    equal = np.empty(columns - 2 * margin, np.uint8)
-    for z in range(margin, planes - margin):
-        for y in range(margin, rows - margin):
-            start = (z * rows + y) * columns + margin
+    scratch = np.empty(columns, np.uint8)
+    for z in range(spans.shape[0]):
+        for y in range(spans.shape[1]):
+            start = ((z + margin) * rows + y + margin) * columns + margin + spans[z, y, 0]
+            equal = scratch[: spans[z, y, 1] - spans[z, y, 0]]
             equal[:] = 0
             for k in range(steps.shape[0]):
                 _add_equal(flat, start, start + steps[k], equal)

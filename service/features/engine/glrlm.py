@@ -12,48 +12,43 @@ from service.features.engine.compiled import kernel
 from service.features.engine.discretise import GreyLevels
 from service.features.engine.options import Weighting
 from service.features.engine.region import Bits, Offsets, Region, Voxels
-from service.features.engine.size_matrix import describe_sizes
+from service.features.engine.size_matrix import Numbers, describe_sizes
 
 Counts = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
-Lengths = npt.NDArray[np.int32]
+Integers = npt.NDArray[np.int32]
+Lengths = npt.NDArray[np.uint8] | npt.NDArray[np.int32]
 
 
-def describe_runs(matrices: Doubles, levels: GreyLevels) -> dict[str, float]:
+def describe_runs(matrices: Numbers, levels: GreyLevels) -> dict[str, float]:
     """Compute the features, averaged over directions; NaN where no direction is left.
 
     Args:
         matrices: (A, n, R), from `merge_directions`.
         levels: the grey levels of their rows.
     """
-    lengths = np.flatnonzero(matrices.sum(axis=(0, 1)))
-    with np.errstate(all="ignore"):
-        found = describe_sizes(matrices[:, :, lengths], levels.numbers, (lengths + 1).astype(np.float64))
+    found = describe_sizes(matrices, levels.numbers, np.arange(1.0, matrices.shape[2] + 1))
     return {
-        "GrayLevelNonUniformity": _mean(found.level_nonuniformity),  # R5YN
-        "GrayLevelNonUniformityNormalized": _mean(found.level_nonuniformity_normalised),  # OVBL
-        "GrayLevelVariance": _mean(found.level_variance),  # 8CE5
-        "HighGrayLevelRunEmphasis": _mean(found.high),  # G3QZ
-        "LongRunEmphasis": _mean(found.large),  # W4KF
-        "LongRunHighGrayLevelEmphasis": _mean(found.large_high),  # 3KUM
-        "LongRunLowGrayLevelEmphasis": _mean(found.large_low),  # IVPO
-        "LowGrayLevelRunEmphasis": _mean(found.low),  # V3SW
-        "RunEntropy": _mean(found.entropy),  # HJ9O
-        "RunLengthNonUniformity": _mean(found.size_nonuniformity),  # W92Y
-        "RunLengthNonUniformityNormalized": _mean(found.size_nonuniformity_normalised),  # IC23
-        "RunPercentage": _mean(found.percentage),  # 9ZK5
-        "RunVariance": _mean(found.size_variance),  # SXLW
-        "ShortRunEmphasis": _mean(found.small),  # 22OV
-        "ShortRunHighGrayLevelEmphasis": _mean(found.small_high),  # GD3A
-        "ShortRunLowGrayLevelEmphasis": _mean(found.small_low),  # HTZT
+        "GrayLevelNonUniformity": found.level_nonuniformity,  # R5YN
+        "GrayLevelNonUniformityNormalized": found.level_nonuniformity_normalised,  # OVBL
+        "GrayLevelVariance": found.level_variance,  # 8CE5
+        "HighGrayLevelRunEmphasis": found.high,  # G3QZ
+        "LongRunEmphasis": found.large,  # W4KF
+        "LongRunHighGrayLevelEmphasis": found.large_high,  # 3KUM
+        "LongRunLowGrayLevelEmphasis": found.large_low,  # IVPO
+        "LowGrayLevelRunEmphasis": found.low,  # V3SW
+        "RunEntropy": found.entropy,  # HJ9O
+        "RunLengthNonUniformity": found.size_nonuniformity,  # W92Y
+        "RunLengthNonUniformityNormalized": found.size_nonuniformity_normalised,  # IC23
+        "RunPercentage": found.percentage,  # 9ZK5
+        "RunVariance": found.size_variance,  # SXLW
+        "ShortRunEmphasis": found.small,  # 22OV
+        "ShortRunHighGrayLevelEmphasis": found.small_high,  # GD3A
+        "ShortRunLowGrayLevelEmphasis": found.small_low,  # HTZT
     }
 
 
-def _mean(values: Doubles) -> float:
-    return float(np.mean(values)) if len(values) else np.nan
-
-
-def merge_directions(counts: Counts, occupied: npt.NDArray[np.bool_], weights: Doubles | None) -> Doubles:
+def merge_directions(counts: Counts, occupied: npt.NDArray[np.bool_], weights: Doubles | None) -> Numbers:
     """Drop directions without runs, or add all directions up, weighted.
 
     Args:
@@ -61,11 +56,12 @@ def merge_directions(counts: Counts, occupied: npt.NDArray[np.bool_], weights: D
         occupied: (A,), from `occupied_directions`.
         weights: (A,), from `run_weights`, or None.
     """
-    matrices = np.where(occupied[:, None, None], counts, 0).astype(np.float64)
     if weights is not None:
-        merged: Doubles = np.tensordot(weights, matrices, axes=1)[None]
+        merged: Doubles = np.tensordot(weights * occupied, counts.astype(np.float64), axes=1)[None]
         return merged
-    return matrices if len(matrices) == 1 else matrices[occupied]
+    if occupied.all():
+        return counts
+    return counts[occupied] if len(counts) > 1 else np.zeros_like(counts)
 
 
 def run_weights(offsets: Offsets, spacing: tuple[float, float, float], norm: Weighting | None) -> Doubles | None:
@@ -127,53 +123,83 @@ def count_runs(grid: Voxels, levels: GreyLevels, region: Region, offsets: Offset
     """
     margin = (grid.shape[0] - region.shape[0]) // 2
     longest = max(region.shape)
-    return _count(grid, margin, levels.size, longest, offsets)
+    planes = np.zeros((len(offsets), 2 * grid.shape[1] * grid.shape[2]), dtype=np.uint8 if longest < 256 else np.int32)
+    counts = np.zeros((len(offsets), levels.size + 1, longest + 1), dtype=np.int64)
+    _count(grid, margin, region.spans, offsets, planes, counts)
+    return counts[:, 1:, 1:]
 
 
 @kernel
-def _count(grid: Voxels, margin: int, size: int, longest: int, offsets: Offsets) -> Counts:
+def _count(grid: Voxels, margin: int, spans: Offsets, offsets: Offsets, lengths: Lengths, counts: Counts) -> None:
     """Count runs in one scan; directions lead forwards in scan order.
 
-    A run's length at each voxel follows from the voxel before it, so the lengths of two planes are kept. A run is
-    counted where it ends; a voxel where it goes on is counted in row 0, which saves a branch.
+    A run's length at each voxel follows from the voxel before it, so the lengths of two planes are kept, (A, 2JI),
+    in a type as narrow as they are: vector code then does many at once. A run of two voxels and more is counted
+    where it ends; the voxels that are left are runs of one. Lengths outside the region mean nothing.
     """
-    planes, rows, columns = grid.shape
-    plane, width = rows * columns, columns - 2 * margin
-    flat = grid.reshape(-1)
-    counts = np.zeros((offsets.shape[0], (size + 1) * (longest + 1)), np.int64)
-    lengths = np.zeros((offsets.shape[0], 2 * plane), np.int32)
-    cells = np.zeros((offsets.shape[0], width), np.int32)
-    for z in range(margin, planes - margin):
-        for y in range(margin, rows - margin):
-            start = y * columns + margin
-            for a in range(offsets.shape[0]):
-                k, aside = offsets[a, 0], offsets[a, 1] * columns + offsets[a, 2]
-                step = k * plane + aside
-                before = ((z - k) % 2) * plane + start - aside
-                _extend(flat, z * plane + start, step, lengths[a], before, (z % 2) * plane + start, width)
-                _find_ends(flat, z * plane + start, step, lengths[a], (z % 2) * plane + start, longest + 1, cells[a])
-            for x in range(width):
-                if grid[z, y, margin + x]:
-                    for a in range(offsets.shape[0]):
-                        counts[a, cells[a, x]] += 1
-    return counts.reshape(-1, size + 1, longest + 1)[:, 1:, 1:]
+    _, rows, columns = grid.shape
+    plane, stride, cells = rows * columns, counts.shape[2], counts.shape[1] * counts.shape[2]
+    flat, kept, table = grid.reshape(-1), lengths.reshape(-1), counts.reshape(-1)
+    ends, places = np.zeros(columns, lengths.dtype), np.zeros(columns, np.int32)
+    for z in range(margin, margin + spans.shape[0]):
+        for y in range(margin, margin + spans.shape[1]):
+            width = spans[z - margin, y - margin, 1] - spans[z - margin, y - margin, 0]
+            start = y * columns + margin + spans[z - margin, y - margin, 0]
+            voxel = z * plane + start
+            for a in range(offsets.shape[0] if width else 0):
+                k, aside, buffer = offsets[a, 0], offsets[a, 1] * columns + offsets[a, 2], 2 * a * plane + start
+                step, here = k * plane + aside, buffer + (z % 2) * plane
+                _extend(flat, voxel, voxel - step, kept, buffer + ((z - k) % 2) * plane - aside, here, width)
+                _find_ends(flat, voxel, voxel + step, kept, here, ends, width)
+                _count_ends(flat, voxel, ends, places, width, table, a * cells, stride)
+            for x in range(voxel, voxel + width):
+                table[flat[x] * stride] += 1
+    _count_single(counts)
 
 
 @kernel
-def _extend(flat: Voxels, start: int, step: int, lengths: Lengths, before: int, here: int, width: int) -> None:
-    """Continue the runs of one row along one step; unsigned indices spare Numba a check that bars vector code."""
-    voxel, earlier = np.uintp(start), np.uintp(start - step)
-    source, target = np.uintp(before), np.uintp(here)
+def _count_ends(
+    flat: Voxels, voxel: int, ends: Lengths, places: Integers, width: int, table: Counts, first: int, stride: int
+) -> None:
+    """Count the runs that end in one row: first find them, without a branch, then count."""
+    found, here = np.uintp(0), np.uintp(voxel)
     for x in range(np.uintp(width)):
-        same = flat[voxel + x] == flat[earlier + x]
-        lengths[target + x] = np.int32(1) + (lengths[source + x] if same else np.int32(0))
+        places[found] = x
+        found += np.uintp(ends[x] != 0)
+    for k in range(found):
+        place = np.uintp(places[k])
+        table[np.uintp(first) + np.uintp(flat[here + place]) * np.uintp(stride) + np.uintp(ends[place])] += 1
 
 
 @kernel
-def _find_ends(flat: Voxels, start: int, step: int, lengths: Lengths, here: int, stride: int, cells: Lengths) -> None:
-    """Number the cell (level, length) of each voxel of one row that ends a run; 0 for the others."""
-    voxel, later, target = np.uintp(start), np.uintp(start + step), np.uintp(here)
-    for x in range(np.uintp(cells.shape[0])):
-        rank = flat[voxel + x]
-        end = np.int32(rank) * np.int32(stride) + lengths[target + x]
-        cells[x] = end if rank != flat[later + x] else np.int32(0)
+def _count_single(counts: Counts) -> None:
+    """Count the runs of one voxel: all voxels, counted as of length 0 in the first direction, but those counted."""
+    for rank in range(counts.shape[1]):
+        everything = counts[0, rank, 0]
+        for a in range(counts.shape[0]):
+            single = everything
+            for length in range(2, counts.shape[2]):
+                single -= length * counts[a, rank, length]
+            counts[a, rank, 1] = single
+
+
+@kernel
+def _extend(flat: Voxels, voxel: int, before: int, lengths: Lengths, source: int, target: int, width: int) -> None:
+    """Continue the runs of one row along one step; unsigned indices spare Numba a check that bars vector code."""
+    here, earlier, old, new = np.uintp(voxel), np.uintp(before), np.uintp(source), np.uintp(target)
+    kind = lengths.dtype.type
+    one = kind(1)
+    for x in range(np.uintp(width)):
+        longer = kind(lengths[old + x] + one)
+        lengths[new + x] = longer if flat[here + x] == flat[earlier + x] else one
+
+
+@kernel
+def _find_ends(flat: Voxels, voxel: int, after: int, lengths: Lengths, first: int, ends: Lengths, width: int) -> None:
+    """Tell the length of the run that ends at each voxel of one row; 0 for runs of one and for other voxels."""
+    here, later, place = np.uintp(voxel), np.uintp(after), np.uintp(first)
+    kind = lengths.dtype.type
+    one = kind(1)
+    for x in range(np.uintp(width)):
+        rank, length = flat[here + x], lengths[place + x]
+        ends[x] = kind(length * kind((rank != flat[later + x]) & (rank != 0) & (length != one)))

@@ -15,6 +15,8 @@ from service.features.engine.discretise import GreyLevels
 from service.features.engine.region import Bits, Offsets, Region, Voxels, flat_offsets
 from service.features.engine.size_matrix import describe_sizes
 
+Counts = npt.NDArray[np.int64]
+Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int32]
 
 _FIRST_BIT = np.array([(bits & -bits).bit_length() - 1 for bits in range(1 << 13)]).astype(np.uint8)
@@ -35,28 +37,40 @@ def describe_zones(zones: Zones, levels: GreyLevels) -> dict[str, float]:
         zones: all zones of the region, from `find_zones`.
         levels: of the same image.
     """
-    sizes, columns = np.unique(zones.sizes, return_inverse=True)  # the matrix has a column for each size that occurs
-    cells = (zones.ranks - 1) * np.int64(len(sizes)) + columns
-    matrix = np.bincount(cells, minlength=levels.size * len(sizes)).reshape(1, levels.size, len(sizes))
-    found = describe_sizes(matrix.astype(np.float64), levels.numbers, sizes.astype(np.float64))
+    matrix, sizes = _tabulate(zones.ranks, zones.sizes, levels.size)
+    found = describe_sizes(matrix[None], levels.numbers, sizes)
     return {
-        "GrayLevelNonUniformity": found.level_nonuniformity.item(),  # JNSA
-        "GrayLevelNonUniformityNormalized": found.level_nonuniformity_normalised.item(),  # Y1RO
-        "GrayLevelVariance": found.level_variance.item(),  # BYLV
-        "HighGrayLevelZoneEmphasis": found.high.item(),  # 5GN9
-        "LargeAreaEmphasis": found.large.item(),  # 48P8
-        "LargeAreaHighGrayLevelEmphasis": found.large_high.item(),  # J17V
-        "LargeAreaLowGrayLevelEmphasis": found.large_low.item(),  # YH51
-        "LowGrayLevelZoneEmphasis": found.low.item(),  # XMSY
-        "SizeZoneNonUniformity": found.size_nonuniformity.item(),  # 4JP3
-        "SizeZoneNonUniformityNormalized": found.size_nonuniformity_normalised.item(),  # VB3A
-        "SmallAreaEmphasis": found.small.item(),  # 5QRC
-        "SmallAreaHighGrayLevelEmphasis": found.small_high.item(),  # HW1V
-        "SmallAreaLowGrayLevelEmphasis": found.small_low.item(),  # 5RAI
-        "ZoneEntropy": found.entropy.item(),  # GU8N
-        "ZonePercentage": found.percentage.item(),  # P30P
-        "ZoneVariance": found.size_variance.item(),  # 3NSA
+        "GrayLevelNonUniformity": found.level_nonuniformity,  # JNSA
+        "GrayLevelNonUniformityNormalized": found.level_nonuniformity_normalised,  # Y1RO
+        "GrayLevelVariance": found.level_variance,  # BYLV
+        "HighGrayLevelZoneEmphasis": found.high,  # 5GN9
+        "LargeAreaEmphasis": found.large,  # 48P8
+        "LargeAreaHighGrayLevelEmphasis": found.large_high,  # J17V
+        "LargeAreaLowGrayLevelEmphasis": found.large_low,  # YH51
+        "LowGrayLevelZoneEmphasis": found.low,  # XMSY
+        "SizeZoneNonUniformity": found.size_nonuniformity,  # 4JP3
+        "SizeZoneNonUniformityNormalized": found.size_nonuniformity_normalised,  # VB3A
+        "SmallAreaEmphasis": found.small,  # 5QRC
+        "SmallAreaHighGrayLevelEmphasis": found.small_high,  # HW1V
+        "SmallAreaLowGrayLevelEmphasis": found.small_low,  # 5RAI
+        "ZoneEntropy": found.entropy,  # GU8N
+        "ZonePercentage": found.percentage,  # P30P
+        "ZoneVariance": found.size_variance,  # 3NSA
     }
+
+
+@kernel
+def _tabulate(ranks: Integers, sizes: Integers, levels: int) -> tuple[Counts, Doubles]:
+    """Count zones by rank and size: a matrix with a column for each size that occurs, and these sizes."""
+    column_of = np.zeros(sizes.max() + 1, np.int32)
+    for zone in range(sizes.shape[0]):
+        column_of[sizes[zone]] = 1
+    occurring = np.flatnonzero(column_of)
+    column_of[occurring] = np.arange(occurring.shape[0])
+    counts = np.zeros((levels, occurring.shape[0]), np.int64)
+    for zone in range(sizes.shape[0]):
+        counts[ranks[zone] - 1, column_of[sizes[zone]]] += 1
+    return counts, occurring.astype(np.float64)
 
 
 def find_zones(grid: Voxels, region: Region, offsets: Offsets) -> Zones:
@@ -75,27 +89,29 @@ def find_zones(grid: Voxels, region: Region, offsets: Offsets) -> Zones:
         for place, (k, j, i) in enumerate(earlier)
         if (k, j, i + 1) not in earlier and (k, j, i) != (0, 0, -1)
     )  # after an equal voxel of the row, the others are neighbours of that one too
-    ranks, sizes = _join(grid, margin, region.count, steps, alone if (0, 0, -1) in earlier else 0, _FIRST_BIT)
+    shortcut = alone if (0, 0, -1) in earlier else 0
+    ranks, sizes = _join(grid, margin, region.spans, region.count, steps, shortcut, _FIRST_BIT)
     return Zones(ranks, sizes)
 
 
 @kernel
 def _join(
-    grid: Voxels, margin: int, count: int, steps: Offsets, alone: int, first_bit: Bits
+    grid: Voxels, margin: int, spans: Offsets, count: int, steps: Offsets, alone: int, first_bit: Bits
 ) -> tuple[Integers, Integers]:
     """Join neighbours of equal level in one scan, with a forest of zones (the older root wins, path halving).
 
     With `alone` not 0, a voxel equal to the one before it in the row looks only at the neighbours of those bits.
     """
-    planes, rows, columns = grid.shape
+    _, rows, columns = grid.shape
     flat = grid.reshape(-1)
     zone_of = np.empty(flat.shape[0], np.int32)
     parents, ranks, sizes = np.empty(count, np.int32), np.empty(count, np.int32), np.empty(count, np.int32)
-    equal = np.empty(columns - 2 * margin, np.uint16)
+    scratch = np.empty(columns, np.uint16)
     found = 0
-    for z in range(margin, planes - margin):
-        for y in range(margin, rows - margin):
-            start = (z * rows + y) * columns + margin
+    for z in range(spans.shape[0]):
+        for y in range(spans.shape[1]):
+            start = ((z + margin) * rows + y + margin) * columns + margin + spans[z, y, 0]
+            equal = scratch[: spans[z, y, 1] - spans[z, y, 0]]
             _mark_equal(flat, start, steps, equal)
             for x in range(equal.shape[0]):
                 p = start + x

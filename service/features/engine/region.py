@@ -5,6 +5,7 @@ wide enough that a neighbour's index never leaves the array.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any, TypeAlias
 
@@ -76,6 +77,11 @@ class Region(Box):
         """Volume of a voxel, mm^3."""
         z, y, x = self.spacing
         return x * y * z
+
+    @cached_property
+    def spans(self) -> Offsets:
+        """First voxel and end of what the region covers of each row of the box, int64 (K, J, 2); 0, 0 for none."""
+        return _find_spans(np.ascontiguousarray(self.inside))
 
     def padded(self, margin: int = 1) -> Bits:
         """Return the region as 0 and 1, with a margin of zeros on every side."""
@@ -186,6 +192,22 @@ def _scan(mask: Bits) -> tuple[Offsets, int]:
                 count += here
                 _widen(bounds, z, y, row)
     return bounds, count
+
+
+@kernel
+def _find_spans(inside: npt.NDArray[np.bool_]) -> Offsets:
+    planes, rows, columns = inside.shape
+    spans = np.zeros((planes, rows, 2), np.int64)
+    for z in range(planes):
+        for y in range(rows):
+            row, end = inside[z, y], columns
+            while end and not row[end - 1]:
+                end -= 1
+            first = 0
+            while first < end and not row[first]:
+                first += 1
+            spans[z, y] = first, end
+    return spans
 
 
 @kernel

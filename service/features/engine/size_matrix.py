@@ -8,18 +8,23 @@ References:
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from service.features.engine.compiled import kernel
+
 Doubles = npt.NDArray[np.float64]
+Numbers = npt.NDArray[Any]
+"""Counts, or weighted counts: int64 or float64."""
 
 EPSILON = np.spacing(1)
 
 
 @dataclass(frozen=True)
 class SizeStatistics:
-    """Sums over a matrix P(i, j), one value for each matrix of a stack: float64 (A,).
+    """Sums over a matrix P(i, j), averaged over the matrices of a stack; mostly NaN where one is empty.
 
     Attributes:
         small: small sizes, sum P / j^2 / N.
@@ -37,63 +42,119 @@ class SizeStatistics:
         entropy: - sum p log2(p + epsilon), p = P / N.
     """
 
-    small: Doubles
-    large: Doubles
-    low: Doubles
-    high: Doubles
-    small_low: Doubles
-    small_high: Doubles
-    large_low: Doubles
-    large_high: Doubles
-    level_nonuniformity: Doubles
-    level_nonuniformity_normalised: Doubles
-    size_nonuniformity: Doubles
-    size_nonuniformity_normalised: Doubles
-    percentage: Doubles
-    level_variance: Doubles
-    size_variance: Doubles
-    entropy: Doubles
+    small: float
+    large: float
+    low: float
+    high: float
+    small_low: float
+    small_high: float
+    large_low: float
+    large_high: float
+    level_nonuniformity: float
+    level_nonuniformity_normalised: float
+    size_nonuniformity: float
+    size_nonuniformity_normalised: float
+    percentage: float
+    level_variance: float
+    size_variance: float
+    entropy: float
 
 
-def describe_sizes(matrices: Doubles, levels: Doubles, sizes: Doubles) -> SizeStatistics:
-    """Describe each matrix of a stack.
+_STATISTICS = len(SizeStatistics.__dataclass_fields__)
+
+
+def describe_sizes(matrices: Numbers, levels: Doubles, sizes: Doubles) -> SizeStatistics:
+    """Describe the matrices of a stack.
 
     Args:
         matrices: counts or weighted counts (A, n, m).
         levels: grey level of each row (n,), from 1.
         sizes: size of each column (m,), from 1.
     """
-    by_level, by_size = matrices.sum(axis=2), matrices.sum(axis=1)  # (A, n), (A, m)
-    total = by_level.sum(axis=1)  # (A,)
-    total[total == 0] = np.nan
-    i2, j2 = levels**2, sizes**2
-    low, high = np.tensordot(matrices, np.stack([1 / i2, i2]), axes=(1, 1)).transpose(2, 0, 1)  # each (A, m)
-    return SizeStatistics(
-        small=(by_size / j2).sum(axis=1) / total,
-        large=(by_size * j2).sum(axis=1) / total,
-        low=(by_level / i2).sum(axis=1) / total,
-        high=(by_level * i2).sum(axis=1) / total,
-        small_low=(low / j2).sum(axis=1) / total,
-        small_high=(high / j2).sum(axis=1) / total,
-        large_low=(low * j2).sum(axis=1) / total,
-        large_high=(high * j2).sum(axis=1) / total,
-        level_nonuniformity=(by_level**2).sum(axis=1) / total,
-        level_nonuniformity_normalised=(by_level**2).sum(axis=1) / total**2,
-        size_nonuniformity=(by_size**2).sum(axis=1) / total,
-        size_nonuniformity_normalised=(by_size**2).sum(axis=1) / total**2,
-        percentage=total / (by_size * sizes).sum(axis=1),
-        level_variance=_variance(by_level / total[:, None], levels),
-        size_variance=_variance(by_size / total[:, None], sizes),
-        entropy=_entropy(matrices / total[:, None, None]),
+    if not len(matrices):
+        return SizeStatistics(*[np.nan] * _STATISTICS)
+    contiguous: Numbers = np.ascontiguousarray(matrices)
+    return SizeStatistics(*_describe(contiguous, levels, sizes).tolist())
+
+
+@kernel
+def _describe(matrices: Numbers, levels: Doubles, sizes: Doubles) -> Doubles:
+    """Return the statistics in the order of their names, averaged over the stack (16,)."""
+    found = np.zeros(_STATISTICS)
+    for a in range(matrices.shape[0]):
+        found += _describe_one(matrices[a], levels, sizes)
+    means: Doubles = found / matrices.shape[0]
+    return means
+
+
+@kernel
+def _describe_one(matrix: Numbers, levels: Doubles, sizes: Doubles) -> Doubles:
+    by_size = np.zeros(sizes.shape[0])
+    for i in range(levels.shape[0]):
+        for j in range(sizes.shape[0]):
+            by_size[j] += matrix[i, j]
+    total = np.sum(by_size)
+    if total == 0:
+        nothing = np.full(_STATISTICS, np.nan)
+        nothing[-2:] = 0.0  # size variance and entropy: PyRadiomics sums over no size at all
+        return nothing
+    used = sizes.shape[0]
+    while by_size[used - 1] == 0:
+        used -= 1
+    by_size, sizes = by_size[:used], sizes[:used]
+    by_level, low, high = _weigh(matrix[:, :used], levels)
+    squares = sizes * sizes
+    level_squares, size_squares = np.sum(by_level * by_level), np.sum(by_size * by_size)
+    return np.array(
+        [
+            np.sum(by_size / squares) / total,
+            np.sum(by_size * squares) / total,
+            np.sum(low) / total,
+            np.sum(high) / total,
+            np.sum(low / squares) / total,
+            np.sum(high / squares) / total,
+            np.sum(low * squares) / total,
+            np.sum(high * squares) / total,
+            level_squares / total,
+            level_squares / (total * total),
+            size_squares / total,
+            size_squares / (total * total),
+            total / np.sum(by_size * sizes),
+            _variance(by_level / total, levels),
+            _variance(by_size / total, sizes),
+            _entropy(matrix[:, :used], total),
+        ]
     )
 
 
-def _variance(shares: Doubles, values: Doubles) -> Doubles:
-    means = (shares * values).sum(axis=1, keepdims=True)
-    variance: Doubles = (shares * (values - means) ** 2).sum(axis=1)
+@kernel
+def _weigh(matrix: Numbers, levels: Doubles) -> tuple[Doubles, Doubles, Doubles]:
+    """Return sums over sizes (n,), and sums over levels i weighted by 1 / i^2 and by i^2 (m,)."""
+    by_level, low, high = np.zeros(matrix.shape[0]), np.zeros(matrix.shape[1]), np.zeros(matrix.shape[1])
+    for i in range(matrix.shape[0]):
+        square = levels[i] * levels[i]
+        for j in range(matrix.shape[1]):
+            if matrix[i, j]:
+                number = np.float64(matrix[i, j])
+                by_level[i] += number
+                low[j] += number / square
+                high[j] += number * square
+    return by_level, low, high
+
+
+@kernel
+def _variance(shares: Doubles, values: Doubles) -> float:
+    mean = np.sum(shares * values)
+    variance: float = np.sum(shares * (values - mean) ** 2)
     return variance
 
 
-def _entropy(shares: Doubles) -> Doubles:
-    entropy: Doubles = -(shares * np.log2(shares + EPSILON)).sum(axis=(1, 2))
+@kernel
+def _entropy(matrix: Numbers, total: float) -> float:
+    entropy = 0.0
+    for i in range(matrix.shape[0]):
+        for j in range(matrix.shape[1]):
+            if matrix[i, j]:
+                share = matrix[i, j] / total
+                entropy -= share * np.log2(share + EPSILON)
     return entropy
