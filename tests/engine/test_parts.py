@@ -11,10 +11,12 @@ from hypothesis.extra.numpy import arrays
 from service.features.engine.diameters import measure_diameters
 from service.features.engine.discretise import bin_edges, discretise
 from service.features.engine.firstorder import describe_intensities
+from service.features.engine.glrlm import count_runs
 from service.features.engine.glszm import find_zones
 from service.features.engine.laplacian import laplacian
 from service.features.engine.options import ImageOptions
 from service.features.engine.region import directions, find_region
+from service.features.engine.second_eigenvalue import second_eigenvalue
 from service.features.engine.surface import measure_mesh
 from service.features.engine.surface_table import CORNERS, triangle_points
 from service.features.engine.wavelet import BEGINNINGS, filters, sub_bands
@@ -118,6 +120,34 @@ def test_zones_are_the_components_of_each_level(mask: np.ndarray, seed: int) -> 
         labels = SimpleITK.GetArrayFromImage(SimpleITK.ConnectedComponent(SimpleITK.GetImageFromArray(here), True))
         expected += [(rank, size) for size in np.unique(labels[labels > 0], return_counts=True)[1]]
     assert sorted(zip(zones.ranks, zones.sizes, strict=True)) == sorted(expected)
+
+
+@pytest.mark.parametrize("extent", [40, 255, 256, 300])
+def test_runs_as_long_as_the_region_are_counted(extent: int) -> None:
+    region = find_region(np.ones((2, 3, extent), dtype=np.bool_), (1.0, 1.0, 1.0))
+    levels = discretise(np.repeat(np.arange(6.0), extent), ImageOptions(bin_width=1))
+    offsets = directions(region.shape)
+    counts = count_runs(levels.grid(region, 1), levels, region, offsets)
+    along = [tuple(offset) == (0, 0, 1) for offset in offsets.tolist()]
+    expected = np.zeros((len(offsets), 6, extent), dtype=np.int64)
+    expected[:, :, 0] = extent
+    expected[along, :, 0] = 0
+    expected[along, :, -1] = 1
+    assert (counts == expected).all()
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 5, 17, 60])
+def test_the_second_eigenvalue_is_that_of_lapack(size: int) -> None:
+    rng = np.random.default_rng(size)
+    axes = np.linalg.qr(rng.normal(size=(size, size)))[0]
+    for second, third in ((0.4, 0.1), (0.4, 0.4 - 1e-7), (0.9999, 1e-5), (1e-3, 0.0)):
+        values = np.concatenate([[1.0, second, third], rng.uniform(0, third, size)])[:size]
+        matrix = axes * values @ axes.T
+        matrix = (matrix + matrix.T) / 2
+        found, apart = second_eigenvalue(matrix.copy(), 1e-9)
+        assert found == pytest.approx(np.linalg.eigvalsh(matrix)[-2], rel=1e-12, abs=1e-15)
+        neighbours = [1.0 - second, *([second - third] if size > 2 else [])]
+        assert apart == (min(neighbours) > 1e-9 / second)
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int16", "int32", "float32", "float64"])
