@@ -4,9 +4,16 @@ Rubik's cube: the crop's 2 x 2 x 2 cells are put in one of K orders and each hal
 the network sees the cells one by one and tells order and turns. Models Genesis: intensities are bent, voxels shuffled
 and boxes painted over; the network restores the crop.
 
+Of Rubik's cube the idea is the paper's: eight cells, one network shared by them all, a class per order and a label per
+turn, both losses added. Its text was not at hand and its authors published no code that we know of, so every number
+here is ours: K, the gap, equal weights of the losses, half-turns about two axes (a quarter-turn would need cells of
+cubic voxels and tell more of the axes), the hidden layer; and the encoder sees cells of half the crop's edge.
+
+Of Models Genesis, probabilities and sizes are those of the authors' published code: see `draw_genesis` for what differs.
+
 References:
     Zhuang et al., arXiv 1910.02241 (MICCAI 2019); orders by Noroozi and Favaro, arXiv 1603.09246, Algorithm 1.
-    Zhou et al., arXiv 1908.06912 (MICCAI 2019), Sec. 2.
+    Zhou et al., arXiv 1908.06912 (MICCAI 2019), Sec. 2; code: MrGiovanni/ModelsGenesis, pytorch/utils.py and config.py.
 """
 
 from dataclasses import dataclass, replace
@@ -158,9 +165,16 @@ class GenesisParams:
 def draw_genesis(rng: np.random.Generator, count: int) -> GenesisParams:
     """Draw, as often as the authors do, a map for 9 of 10 crops, shuffling for half, painting for 9 of 10.
 
-    One painting in five is inwards (over boxes), the others outwards (over all but boxes). Ours: voxels are shuffled
-    within the blocks of a regular grid, not of overlapping ones, which is one operation for a whole batch, and each
-    block takes one of the orders that were drawn for the batch.
+    One painting in five is inwards (over boxes), the others outwards (over all but boxes). Bending and shuffling commute,
+    so their order does not matter. Ours, unlike the authors' code:
+
+    - voxels are shuffled within 20 to 80 % of the blocks, of two or three voxels, of a regular grid, by one of the orders
+      that were drawn for the batch, which is one operation for all crops; theirs are 10,000 boxes of up to a tenth of
+      the edge, anywhere;
+    - always five boxes, anywhere; theirs stop growing in number with a chance of 5 % each and keep off the border;
+    - a crop is not flipped at random beforehand, and noise is even over our intensities, -1 to 1, not 0 to 1;
+    - the mask channel is shown as it is and not restored;
+    - the network (`GenesisNet`) has no skips, so that all of the crop has to pass the encoder; theirs is a U-Net.
     """
     outwards, block = rng.random(count) < 0.8, int(rng.integers(2, 4))
     mixes = np.stack([np.arange(block**3), *(rng.permutation(block**3) for _ in range(MIXES))])

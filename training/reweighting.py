@@ -11,7 +11,11 @@ References:
     A to E: variants of re-weighting, the idea of arXiv 2103.04167; which one that paper uses is not known here.
     D: Cui et al., arXiv 1901.05555, Eq. 2.
     Group DRO: Sagawa et al., arXiv 1911.08731, Algorithm 1.
-    BCL: Zhou et al., arXiv 2205.12693 (ICML 2022), Eq. 2 and 3.
+    BCL: Zhou et al., arXiv 2205.12693 (ICML 2022), Eq. 2 and 3; code: MediaBrain-SJTU/BCL. Theirs: a moving average
+    of each case's own loss, less the mean, over the furthest, halved and raised to [0, 1]. Ours: what it strengthens
+    (`training.views`: all ranges of a view, in proportion; theirs, in their code, size and chance of one more random
+    operation beside the usual ones); SimSiam in place of SimCLR; that cases count as the mean before they are seen (in
+    their code such views are at their weakest); and the warm-up at full strength.
 """
 
 import numpy as np
