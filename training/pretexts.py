@@ -9,7 +9,7 @@ turn, both losses added. Its text was not at hand and its authors published no c
 here is ours: K, the gap, equal weights of the losses, half-turns about two axes (a quarter-turn would need cells of
 cubic voxels and tell more of the axes), the hidden layer; and the encoder sees cells of half the crop's edge.
 
-Of Models Genesis, probabilities and sizes are those of the authors' published code: see `draw_genesis` for what differs.
+Of Models Genesis, probabilities and sizes are those of the authors' published code; `draw_genesis` says what differs.
 
 References:
     Zhuang et al., arXiv 1910.02241 (MICCAI 2019); orders by Noroozi and Favaro, arXiv 1603.09246, Algorithm 1.
@@ -165,12 +165,12 @@ class GenesisParams:
 def draw_genesis(rng: np.random.Generator, count: int) -> GenesisParams:
     """Draw, as often as the authors do, a map for 9 of 10 crops, shuffling for half, painting for 9 of 10.
 
-    One painting in five is inwards (over boxes), the others outwards (over all but boxes). Bending and shuffling commute,
-    so their order does not matter. Ours, unlike the authors' code:
+    One painting in five is inwards (over boxes), the others outwards (over all but boxes). Bending and shuffling
+    commute, so their order does not matter. Ours, unlike the authors' code:
 
-    - voxels are shuffled within 20 to 80 % of the blocks, of two or three voxels, of a regular grid, by one of the orders
-      that were drawn for the batch, which is one operation for all crops; theirs are 10,000 boxes of up to a tenth of
-      the edge, anywhere;
+    - voxels are shuffled within 20 to 80 % of the blocks, of two or three voxels, of a regular grid, by one of the
+      orders that were drawn for the batch, which is one operation for all crops; theirs are 10,000 boxes of up to a
+      tenth of the edge, anywhere;
     - always five boxes, anywhere; theirs stop growing in number with a chance of 5 % each and keep off the border;
     - a crop is not flipped at random beforehand, and noise is even over our intensities, -1 to 1, not 0 to 1;
     - the mask channel is shown as it is and not restored;
