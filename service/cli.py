@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,6 +17,19 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from service.case_options import (
+    Key,
+    Model,
+    Radiomics,
+    Reference,
+    ResampleImages,
+    ResampleMask,
+    StoredAxes,
+    Suv,
+    Url,
+    check_reference,
+    read_radiomics,
+)
 from service.client import Client, Submission, collect_files, collect_images, refusal
 from service.cohort.command import extract_cohort
 from service.config import CLIENT_VARIABLES, PREFIX, SECRETS_DIR, describe_settings, read_settings
@@ -106,35 +119,26 @@ def extract(  # noqa: PLR0917  # one parameter per option
         Path,
         typer.Argument(metavar="MASK", help="The region: a label image, DICOM SEG or RTSTRUCT.", show_default=False),
     ],
-    model: Annotated[str | None, typer.Option(help="Model, as NAME or NAME@VERSION.")] = None,
-    radiomics: Annotated[
-        str | None, typer.Option(help="Preset (original, full, ibsi) or PyRadiomics parameter file.")
-    ] = None,
+    model: Model = None,
+    radiomics: Radiomics = None,
     roi: Annotated[
         list[str] | None,
         typer.Option(help="Which labels, segments or ROIs of several; repeatable; `all`: each, `whole`: their union."),
     ] = None,
     case_id: Annotated[str | None, typer.Option(help="Your pseudonym for the case.")] = None,
-    resample_mask: Annotated[bool, typer.Option("--resample-mask", help="Take a mask on another grid.")] = False,
-    resample_images: Annotated[
-        bool, typer.Option("--resample-images", help="Resample channels on other grids onto the reference's.")
-    ] = False,
-    reference: Annotated[
-        str | None, typer.Option(help="Channel that gives this grid; by default the model's first.")
-    ] = None,
-    suv: Annotated[str | None, typer.Option(help="`bw`: make SUV by body weight of DICOM PET series.")] = None,
-    stored_axes: Annotated[
-        bool,
-        typer.Option("--stored-axes", help="Radiomics along the file's own axes, as PyRadiomics on the file gives."),
-    ] = False,
+    resample_mask: ResampleMask = False,
+    resample_images: ResampleImages = False,
+    reference: Reference = None,
+    suv: Suv = None,
+    stored_axes: StoredAxes = False,
     output: Annotated[
         Path | None,
         typer.Option(
             "--output", "-o", help="Write everything to a .csv, .parquet or .json file, or a DICOM report (.dcm)."
         ),
     ] = None,
-    url: Annotated[str | None, typer.Option(envvar="RADFUSE_URL", help="Address of the service.")] = None,
-    key: Annotated[str | None, typer.Option(envvar="RADFUSE_API_KEY", help="API key.", show_envvar=True)] = None,
+    url: Url = None,
+    key: Key = None,
     local: Annotated[bool, typer.Option("--local", help="Compute in this process, without a service.")] = False,
 ) -> None:
     """Compute the features and predictions of one case.
@@ -143,17 +147,18 @@ def extract(  # noqa: PLR0917  # one parameter per option
     """
     if output and output.suffix not in OUTPUTS:
         raise typer.BadParameter("the output must end in .csv, .parquet, .json or .dcm", param_hint="--output")
+    check_reference(reference, resample_images)
     submission = Submission(
         images=_find_images(images),
         mask=collect_files(_existing(mask)),
         model=model,
         roi=roi,
-        radiomics=Path(radiomics) if radiomics and Path(radiomics).is_file() else radiomics,
+        radiomics=read_radiomics(radiomics),
         case_id=case_id,
         resample_mask=resample_mask,
-        resample_images=_allowed(resample_images, reference),
+        resample_images=resample_images,
         reference=reference,
-        suv=_by_weight(suv),
+        suv=suv,
         radiomics_axes="stored" if stored_axes else "canonical",
     )
     address = url or read_settings().url
@@ -270,18 +275,6 @@ def _existing(path: Path) -> Path:
     if not path.exists():
         raise typer.BadParameter(f"there is no file or folder {path}")
     return path
-
-
-def _allowed(resample_images: bool, reference: str | None) -> bool:
-    if reference and not resample_images:
-        raise typer.BadParameter("it needs --resample-images", param_hint="--reference")
-    return resample_images
-
-
-def _by_weight(suv: str | None) -> Literal["bw"] | None:
-    if suv not in (None, "bw"):
-        raise typer.BadParameter("expected bw (body weight)", param_hint="--suv")
-    return None if suv is None else "bw"
 
 
 def _find_images(arguments: list[Path]) -> Mapping[str, Sequence[Path]]:

@@ -15,7 +15,7 @@ import psutil
 import redis
 
 from service.config import Settings
-from service.job import Job, JobRequest, JobState
+from service.job import Job, JobRequest, JobState, Upload
 from service.ledger import Ledger
 from service.redis_server import find_redis_server
 from service.storage import Storage
@@ -88,6 +88,13 @@ class Installation:
 
     def submit(self, image: bytes, mask: bytes, **options: Any) -> str:
         """Accept a job as the API does: files first, then the row."""
+        job_id, uploads = self.store(image, mask)
+        request = JobRequest(model=options.pop("model", self.model), files=uploads, **options)
+        self.ledger.create_job(job_id=job_id, owner=OWNER, request=request, case_id=None, idempotency_key=None)
+        return job_id
+
+    def store(self, image: bytes, mask: bytes) -> tuple[str, tuple[Upload, ...]]:
+        """Store the files of a new job and return its id and what they are."""
         job_id = uuid.uuid4().hex
         with self.storage.stage() as staging:
             uploads = []
@@ -96,9 +103,7 @@ class Installation:
                     part.write(content)
                 uploads.append(part.upload(role, channel))
             staging.commit(job_id)
-        request = JobRequest(model=options.pop("model", self.model), files=tuple(uploads), **options)
-        self.ledger.create_job(job_id=job_id, owner=OWNER, request=request, case_id=None, idempotency_key=None)
-        return job_id
+        return job_id, tuple(uploads)
 
     def job(self, job_id: str) -> Job:
         return self.ledger.find_job(job_id, OWNER)

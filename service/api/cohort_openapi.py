@@ -1,18 +1,14 @@
 """What FastAPI cannot derive for the OpenAPI document of `/cohorts`: bodies, headers and errors."""
 
-from typing import Any
-
 from service.api.cohort_manifest import CohortBody
-from service.api.openapi import ALWAYS, FORM, Extra, answer_problems, describe_header
+from service.api.form_schema import FORM, Extra
+from service.api.openapi import ALWAYS, SUBMISSION, answer_problems, describe_header
 from service.errors import (
     BodyTooLarge,
-    DiskFull,
     IdempotencyConflict,
     InvalidField,
     NotAcceptable,
     NotFound,
-    QueueFull,
-    RequestError,
     UnsupportedMedia,
     UploadStalled,
 )
@@ -32,8 +28,15 @@ def _body_schema() -> Extra:
 
 
 def _item_form() -> Extra:
-    files: dict[str, Any] = {name: FORM["properties"][name] for name in ("image", "mask")}
-    return {**FORM, "properties": files}
+    """Return the schema of an item's files: those of the form that are sent along, and none of its options."""
+    channels = next(pattern for pattern in FORM["patternProperties"] if pattern.startswith("^image\\."))
+    return {
+        "type": "object",
+        "required": ["mask"],
+        "additionalProperties": False,
+        "properties": {name: FORM["properties"][name] for name in ("image", "mask")},
+        "patternProperties": {channels: FORM["patternProperties"][channels]},
+    }
 
 
 CREATE: Extra = {
@@ -74,18 +77,7 @@ SEND: Extra = {
             "description": "Accepted, or accepted before.",
             "headers": {"Location": describe_header("`/features/{id}` of the job.")},
         },
-        **answer_problems(
-            RequestError,
-            *ALWAYS,
-            NotFound,
-            UploadStalled,
-            BodyTooLarge,
-            UnsupportedMedia,
-            InvalidField,
-            IdempotencyConflict,
-            QueueFull,
-            DiskFull,
-        ),
+        **answer_problems(*SUBMISSION, NotFound),
     },
 }
 RESULTS: Extra = {

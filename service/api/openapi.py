@@ -1,11 +1,10 @@
 """What FastAPI cannot derive for the OpenAPI document: the multipart form, every error, and examples."""
 
-from typing import Any, TypeAlias, get_args
-
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from service.api.examples import JOBS, PROBLEMS
+from service.api.form_schema import BINARY, FORM, RELATED, TEXT, Extra, form_options
 from service.api.problems import MEDIA_TYPE
 from service.api.schemas import JobDocument, Problem
 from service.errors import (
@@ -26,9 +25,6 @@ from service.errors import (
     UnsupportedMedia,
     UploadStalled,
 )
-from service.radiomics_settings import Axes
-
-Extra: TypeAlias = dict[Any, Any]
 
 SUMMARY = "Fused radiomic and deep features of a tumour, with predictions, from an image and a mask."
 DESCRIPTION = """
@@ -51,6 +47,17 @@ repeated safely after a broken connection.
 """
 
 ALWAYS = (Unauthenticated, Forbidden, Unavailable)
+SUBMISSION = (
+    RequestError,
+    *ALWAYS,
+    UploadStalled,
+    BodyTooLarge,
+    UnsupportedMedia,
+    InvalidField,
+    IdempotencyConflict,
+    QueueFull,
+    DiskFull,
+)
 
 
 def answer_problems(*kinds: type[RequestError]) -> Extra:
@@ -94,144 +101,14 @@ def _job_answer(description: str, headers: Extra, *examples: str) -> Extra:
     return {"model": JobDocument, "description": description, "headers": headers, "content": content}
 
 
-_TEXT: Extra = {"type": "string"}
-_BINARY: Extra = {"type": "string", "format": "binary"}
-_BY_REFERENCE = ("image_series", "mask_series")
-FORM: Extra = {
-    "type": "object",
-    "required": ["image", "mask"],
-    "additionalProperties": False,
-    "properties": {
-        "image": {
-            "description": "One file (NIfTI .nii or .nii.gz, NRRD, MHA, enhanced multi-frame DICOM), or a DICOM series "
-            "as one part per file or as one .zip.",
-            "type": "array",
-            "items": {"type": "string", "format": "binary"},
-        },
-        "mask": {
-            "description": "A label image (NIfTI, NRRD, MHA) on the image's grid, a DICOM SEG, or an RTSTRUCT with "
-            "closed planar contours.",
-            "type": "string",
-            "format": "binary",
-        },
-        "image_series": _TEXT
-        | {
-            "description": "Instead of `image`: SERVER/STUDY UID/SERIES UID, of a DICOMweb server the operator allows.",
-            "examples": ["archive/1.2.3/1.2.3.4"],
-        },
-        "mask_series": _TEXT
-        | {
-            "description": "Instead of `mask`: SERVER/STUDY UID/SERIES UID[/INSTANCE UID] of one SEG or RTSTRUCT.",
-            "examples": ["archive/1.2.3/1.2.3.5/1.2.3.5.1"],
-        },
-        "model": _TEXT
-        | {
-            "description": "`name` or `name@version`; may be left out where one model fits.",
-            "examples": ["phantom-ct"],
-        },
-        "roi": {
-            "description": "Label values, or segment labels or ROI names, or their numbers: one, a list separated by "
-            "commas, or the field several times (each text is first taken as a name, commas and all). One result per "
-            "region, in the order asked for. `all`: each region; `whole`: their union. Needed where the mask holds "
-            "several.",
-            "type": "array",
-            "maxItems": 256,
-            "items": {"type": "string", "minLength": 1, "maxLength": 4096},
-            "examples": [["1"], ["1,3"], ["GTV-1, left", "2"], ["all"], ["whole"]],
-        },
-        "radiomics": _TEXT
-        | {
-            "description": "A preset's name (`original`, `full`, `ibsi`, `ibsi-a` to `ibsi-e`) as text, or a "
-            "PyRadiomics parameter file (YAML, at most 64 KiB) as a file. Without it the model's own settings apply.",
-            "examples": ["original"],
-        },
-        "case_id": _TEXT
-        | {
-            "description": "Your pseudonym for the case, 1 to 128 printable characters.",
-            "maxLength": 128,
-            "examples": ["case-7"],
-        },
-        "radiomics_axes": _TEXT
-        | {
-            "description": "`canonical` (left, posterior, superior): one acquisition gives one vector however its file "
-            "stores it. `stored`: radiomics as PyRadiomics computes them on the file itself, along its own axes.",
-            "enum": list(get_args(Axes)),
-            "default": "canonical",
-        },
-        "webhook": _TEXT
-        | {
-            "description": "Where the job's end is told: an address of the operator's list. The message, signed by "
-            "Standard Webhooks, names the job and how it ended, and nothing of the case.",
-            "maxLength": 2000,
-            "examples": ["https://pipeline.example:8443/hooks/radfuse"],
-        },
-        "resample_images": {
-            "description": "Resample channels on another grid than the reference's onto it, linearly; the result's "
-            "notes say so.",
-            "type": "boolean",
-            "default": False,
-        },
-        "reference": _TEXT
-        | {
-            "description": "The channel onto whose grid the others are resampled; by default the model's first.",
-            "examples": ["t1ce"],
-        },
-        "suv": _TEXT
-        | {
-            "description": "Make standardised uptake values (`bw`: by body weight) of every DICOM PET series. Refused "
-            "where the file lacks what they need; the result's notes say so.",
-            "enum": ["bw"],
-        },
-        "resample_mask": {
-            "description": "Resample a mask on another grid by nearest neighbour; the result's notes say so.",
-            "type": "boolean",
-            "default": False,
-        },
-    },
-    # `additionalProperties: false` would forbid these without a pattern.
-    "patternProperties": {
-        "^image\\.[A-Za-z0-9_]{1,32}$": {
-            "description": "Instead of `image`: the files of one channel, for models with several.",
-            "type": "string",
-            "format": "binary",
-        },
-        "^image_series\\.[A-Za-z0-9_]{1,32}$": {
-            "description": "Instead of `image_series`: the series of one channel, for models with several.",
-            "type": "string",
-        },
-    },
-}
-_RELATED: Extra = {
-    "description": 'DICOM objects as STOW-RS sends them (`type="application/dicom"`), one part each: the images of '
-    "one series and one SEG or RTSTRUCT, told apart by their class. The options go into the address.",
-    "type": "string",
-    "format": "binary",
-}
-
-
-def _options() -> list[Extra]:
-    """Return the form's options as query parameters, which a `multipart/related` body takes instead."""
-    options = {name: each for name, each in FORM["properties"].items() if name not in ("image", "mask", *_BY_REFERENCE)}
-    return [
-        {
-            "name": name,
-            "in": "query",
-            "description": f"With `multipart/related` alone: as `{name}` of the form"
-            + (", a preset's name." if name == "radiomics" else "."),
-            "schema": {key: value for key, value in each.items() if key not in ("description", "examples")},
-        }
-        for name, each in options.items()
-    ]
-
-
 SUBMIT: Extra = {
     "openapi_extra": {
-        "parameters": _options(),
+        "parameters": form_options(),
         "requestBody": {
             "required": True,
             "description": "The form. File names and content types of its parts are ignored and dropped. `webhook` is "
             "refused where the operator has named no address that webhooks may go to.",
-            "content": {"multipart/form-data": {"schema": FORM}, "multipart/related": {"schema": _RELATED}},
+            "content": {"multipart/form-data": {"schema": FORM}, "multipart/related": {"schema": RELATED}},
         },
     },
     "responses": {
@@ -242,17 +119,7 @@ SUBMIT: Extra = {
             "failed",
         ),
         202: _job_answer("Accepted.", _JOB_HEADERS | _LOCATION, "queued"),
-        **answer_problems(
-            RequestError,
-            *ALWAYS,
-            UploadStalled,
-            BodyTooLarge,
-            UnsupportedMedia,
-            InvalidField,
-            IdempotencyConflict,
-            QueueFull,
-            DiskFull,
-        ),
+        **answer_problems(*SUBMISSION),
     },
 }
 LIST: Extra = {
@@ -269,9 +136,9 @@ FETCH: Extra = {
     }
 }
 FETCH["responses"][200]["content"] |= {
-    "text/csv": {"schema": _TEXT, "example": "case_id,roi,original_shape_MeshVolume\r\n"},
-    "application/vnd.apache.parquet": {"schema": _BINARY},
-    "application/dicom": {"schema": _BINARY},
+    "text/csv": {"schema": TEXT, "example": "case_id,roi,original_shape_MeshVolume\r\n"},
+    "application/vnd.apache.parquet": {"schema": BINARY},
+    "application/dicom": {"schema": BINARY},
 }
 EVENTS: Extra = {
     "responses": {
@@ -279,7 +146,7 @@ EVENTS: Extra = {
             "description": "The events.",
             "content": {
                 "text/event-stream": {
-                    "schema": _TEXT,
+                    "schema": TEXT,
                     "example": 'id: 2-0\nevent: update\ndata: {"id": "6f1b...", "status": "running", '
                     '"stage": "radiomics", "progress": 0.25, "estimated_seconds": 1.2}\n\n',
                 }
@@ -299,9 +166,9 @@ REMOVE: Extra = {"responses": {204: {"description": "Gone."}, **answer_problems(
 MODELS: Extra = {"responses": answer_problems(Unauthenticated, Forbidden, Unavailable)}
 MODEL: Extra = {"responses": answer_problems(*ALWAYS, NotFound)}
 CARD: Extra = {
-    "responses": {200: {"content": {"text/markdown": {"schema": _TEXT}}}, **answer_problems(*ALWAYS, NotFound)}
+    "responses": {200: {"content": {"text/markdown": {"schema": TEXT}}}, **answer_problems(*ALWAYS, NotFound)}
 }
-METRICS: Extra = {"responses": {200: {"content": {"text/plain": {"schema": _TEXT}}}, **answer_problems(*ALWAYS)}}
+METRICS: Extra = {"responses": {200: {"content": {"text/plain": {"schema": TEXT}}}, **answer_problems(*ALWAYS)}}
 
 
 def install_document(app: FastAPI) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import anyio
 import typer
@@ -14,6 +14,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from service.case_options import (
+    Key,
+    Model,
+    Radiomics,
+    Reference,
+    ResampleImages,
+    ResampleMask,
+    StoredAxes,
+    Suv,
+    Url,
+    check_reference,
+    read_radiomics,
+)
 from service.client import AsyncClient, Options, Patience
 from service.cohort.bar import Bar
 from service.cohort.cases import read_cases
@@ -44,26 +57,21 @@ def extract_cohort(  # noqa: PLR0913, PLR0917  # one parameter per option
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The table to write: .csv or .parquet.")],
-    model: Annotated[str | None, typer.Option(help="Model, as NAME or NAME@VERSION.")] = None,
-    radiomics: Annotated[
-        str | None, typer.Option(help="Preset (original, full, ibsi) or PyRadiomics parameter file.")
-    ] = None,
+    model: Model = None,
+    radiomics: Radiomics = None,
     roi: Annotated[str | None, typer.Option(help="As for `extract`; a row's own Label goes first.")] = None,
-    resample_mask: Annotated[bool, typer.Option("--resample-mask", help="Take masks on other grids.")] = False,
-    resample_images: Annotated[bool, typer.Option("--resample-images", help="As for `extract`.")] = False,
-    reference: Annotated[str | None, typer.Option(help="As for `extract`.")] = None,
-    suv: Annotated[Literal["bw"] | None, typer.Option(help="As for `extract`.")] = None,
-    stored_axes: Annotated[
-        bool,
-        typer.Option("--stored-axes", help="Radiomics along the files' own axes, as PyRadiomics on the files gives."),
-    ] = False,
+    resample_mask: ResampleMask = False,
+    resample_images: ResampleImages = False,
+    reference: Reference = None,
+    suv: Suv = None,
+    stored_axes: StoredAxes = False,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Cases at once: 4, or with --local as many as there are processors.")
     ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Also try again what failed.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute everything anew.")] = False,
-    url: Annotated[str | None, typer.Option(envvar="RADFUSE_URL", help="Address of the service.")] = None,
-    key: Annotated[str | None, typer.Option(envvar="RADFUSE_API_KEY", help="API key.", show_envvar=True)] = None,
+    url: Url = None,
+    key: Key = None,
     local: Annotated[bool, typer.Option("--local", help="Compute on this machine, without a service.")] = False,
 ) -> None:
     """Compute the features and predictions of many cases, and write one table in their order.
@@ -74,15 +82,14 @@ def extract_cohort(  # noqa: PLR0913, PLR0917  # one parameter per option
     """
     if output.suffix not in OUTPUTS:
         raise typer.BadParameter(f"the output must end in {' or '.join(OUTPUTS)}", param_hint="--output")
-    if reference and not resample_images:
-        raise typer.BadParameter("it needs --resample-images", param_hint="--reference")
+    check_reference(reference, resample_images)
     try:
         rows = read_cases(cases)
     except ManifestInvalid as error:
         raise typer.BadParameter(error.detail, param_hint="CASES") from error
     options = Options(
         model=model,
-        radiomics=Path(radiomics) if radiomics and Path(radiomics).is_file() else radiomics,
+        radiomics=read_radiomics(radiomics),
         roi=roi,
         resample_mask=resample_mask,
         resample_images=resample_images,

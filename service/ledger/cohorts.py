@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from service.errors import IdempotencyConflict, NotFound
 from service.job import Job, JobRequest, JobState
 from service.ledger.database import Database
-from service.ledger.requests import UNFINISHED, emptied, insert_job, parse_cursor
+from service.ledger.requests import UNFINISHED, digest_key, emptied, insert_job, parse_cursor
 from service.ledger.rows import Cohort, CohortItem, to_cohort, to_job
 from service.ledger.tables import cohort_items, cohorts, jobs, results
 
@@ -50,7 +50,7 @@ class Cohorts(Database):
         Raises:
             IdempotencyConflict: the key was used for other content.
         """
-        digest = None if idempotency_key is None else hashlib.sha256(idempotency_key.encode()).hexdigest()
+        digest = digest_key(idempotency_key)
         values = {
             "id": cohort_id,
             "owner": owner,
@@ -60,28 +60,17 @@ class Cohorts(Database):
             "key_digest": digest,
             "fingerprint": _fingerprint(options, columns, rows),
         }
-        try:
-            with self.write() as (connection, now):
-                if (earlier := _earlier(connection, values)) is not None:
-                    return earlier, False
-                row = connection.execute(
-                    sa.insert(cohorts).values(values | {"created_at": now}).returning(cohorts)
-                ).one()
-                connection.execute(
-                    sa.insert(cohort_items),
-                    [
-                        {"cohort_id": cohort_id, "item": number, "cells": json.dumps(list(cells))}
-                        for number, cells in enumerate(rows, 1)
-                    ],
-                )
-                return to_cohort(row), True
-        except sa.exc.IntegrityError:
-            # Two requests with the same key at the same moment (PostgreSQL only): the other one came first.
-            with self.read() as (connection, _):
-                earlier = _earlier(connection, values)
-            if earlier is None:
-                raise
-            return earlier, False
+
+        def insert(connection: sa.Connection, now: float) -> Cohort:
+            row = connection.execute(sa.insert(cohorts).values(values | {"created_at": now}).returning(cohorts)).one()
+            items = [
+                {"cohort_id": cohort_id, "item": number, "cells": json.dumps(list(cells))}
+                for number, cells in enumerate(rows, 1)
+            ]
+            connection.execute(sa.insert(cohort_items), items)
+            return to_cohort(row)
+
+        return self.insert_once(lambda connection: _earlier(connection, values), insert)
 
     def find_cohort(self, cohort_id: str, owner: str) -> Cohort:
         """Return the owner's cohort.

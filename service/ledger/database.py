@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 from alembic import command
@@ -17,6 +17,7 @@ from service import log
 
 _logger = log.logger("ledger")
 Clock: TypeAlias = Callable[[], float]
+T = TypeVar("T")
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 BUSY_MILLISECONDS = 15_000
@@ -108,6 +109,30 @@ class Database:
             if self._postgres and not durable:
                 connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
             yield connection, self._now(connection)
+
+    def insert_once(
+        self, find: Callable[[sa.Connection], T | None], insert: Callable[[sa.Connection, float], T]
+    ) -> tuple[T, bool]:
+        """Insert what is not there yet, in one transaction.
+
+        Args:
+            find: looks for what came earlier under the same key.
+            insert: adds it, given the connection and the time.
+
+        Returns:
+            What was inserted and True, or what was found and False.
+        """
+        try:
+            with self.write() as (connection, now):
+                earlier = find(connection)
+                return (insert(connection, now), True) if earlier is None else (earlier, False)
+        except sa.exc.IntegrityError:
+            # Two requests with the same key at the same moment (PostgreSQL only): the other one came first.
+            with self.read() as (connection, _):
+                earlier = find(connection)
+            if earlier is None:
+                raise
+            return earlier, False
 
     def _now(self, connection: sa.Connection) -> float:
         if self._clock is not None:

@@ -50,31 +50,20 @@ class Requests(Database):
         Raises:
             IdempotencyConflict: the key was used for other content.
         """
-        digest = None if idempotency_key is None else hashlib.sha256(idempotency_key.encode()).hexdigest()
+        digest = digest_key(idempotency_key)
         fingerprint = request.fingerprint(case_id)
-        try:
-            with self.write() as (connection, now):
-                earlier = _earlier(connection, owner, digest, fingerprint)
-                if earlier is not None:
-                    return earlier, False
-                values = {"id": job_id, "owner": owner, "request": request.model_dump_json(), "case_id": case_id}
-                row = insert_job(connection, now, values | {"taken_until": now + taken_seconds})
-                if webhook_target is not None and request.webhook is not None:
-                    note_webhook(connection, job_id, webhook_target, request.webhook)
-                if digest is not None:
-                    connection.execute(
-                        sa.insert(idempotency).values(
-                            owner=owner, key_digest=digest, fingerprint=fingerprint, job_id=job_id
-                        )
-                    )
-                return to_job(row), True
-        except sa.exc.IntegrityError:
-            # Two requests with the same key at the same moment (PostgreSQL only): the other one came first.
-            with self.read() as (connection, _):
-                earlier = _earlier(connection, owner, digest, fingerprint)
-            if earlier is None:
-                raise
-            return earlier, False
+
+        def insert(connection: sa.Connection, now: float) -> Job:
+            values = {"id": job_id, "owner": owner, "request": request.model_dump_json(), "case_id": case_id}
+            row = insert_job(connection, now, values | {"taken_until": now + taken_seconds})
+            if webhook_target is not None and request.webhook is not None:
+                note_webhook(connection, job_id, webhook_target, request.webhook)
+            if digest is not None:
+                key = {"owner": owner, "key_digest": digest, "fingerprint": fingerprint, "job_id": job_id}
+                connection.execute(sa.insert(idempotency).values(key))
+            return to_job(row)
+
+        return self.insert_once(lambda connection: _earlier(connection, owner, digest, fingerprint), insert)
 
     def find_job(self, job_id: str, owner: str) -> Job:
         """Return the owner's job.
@@ -216,6 +205,11 @@ def _earlier(connection: sa.Connection, owner: str, digest: str | None, fingerpr
     if row.fingerprint != fingerprint:
         raise IdempotencyConflict("the files or the options differ from those first sent with this key")
     return to_job(connection.execute(sa.select(jobs).where(jobs.c.id == row.job_id)).one())
+
+
+def digest_key(idempotency_key: str | None) -> str | None:
+    """Return the SHA-256 of a caller's key, which may hold anything; None for none."""
+    return None if idempotency_key is None else hashlib.sha256(idempotency_key.encode()).hexdigest()
 
 
 def insert_job(connection: sa.Connection, now: float, values: dict[str, Any]) -> sa.Row[Any]:

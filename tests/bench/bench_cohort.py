@@ -9,7 +9,6 @@ in this session, one after the other.
 """
 
 import argparse
-import os
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -18,8 +17,7 @@ from typing import Any
 
 import httpx
 
-from service.up.installation import Installation
-from tests.bench.bench_throughput import MODEL, write_cases
+from tests.bench.bench_throughput import MODEL, two_workers, write_cases
 
 Pair = tuple[Path, Path]
 
@@ -33,22 +31,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         pairs = write_cases(Path(folder))
         work = [pairs[number % len(pairs)] for number in range(arguments.cases)]
-        home = Path(folder) / "home"
-        settings = {"RADFUSE_HOME": str(home), "RADFUSE_PORT": "0", "RADFUSE_WORKERS": "2", "RADFUSE_DEVICE": "cpu"}
-        installation = Installation(os.environ | settings, tell=print)
-        installation.start()
-        try:
-            run_cohort(installation.url, work[:20], arguments.senders)
+        with two_workers(Path(folder) / "home") as url:
+            run_cohort(url, work[:20], arguments.senders)
             for _ in range(arguments.rounds):
-                service, table = run_cohort(installation.url, work, arguments.senders)
+                service, table = run_cohort(url, work, arguments.senders)
                 plain = run_plain(work)
                 print(
                     f"{len(work)} cases: service {service:.1f} s ({len(work) / service:.1f} cases/s; of it the table "
                     f"{table:.1f} s), pipeline alone {plain:.1f} s ({len(work) / plain:.1f} cases/s), "
                     f"overhead {service / plain - 1:+.1%} (goal: at most 10 %)"
                 )
-        finally:
-            installation.stop()
 
 
 def run_cohort(url: str, work: list[Pair], senders: int) -> tuple[float, float]:

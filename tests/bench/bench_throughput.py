@@ -10,7 +10,9 @@ import argparse
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -33,17 +35,23 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         pairs = write_cases(Path(folder))
         work = [pairs[number % len(pairs)] for number in range(arguments.cases)]
-        home = Path(folder) / "home"
-        settings = {"RADFUSE_HOME": str(home), "RADFUSE_PORT": "0", "RADFUSE_WORKERS": "2", "RADFUSE_DEVICE": "cpu"}
-        installation = Installation(os.environ | settings, tell=print)
-        installation.start()
-        try:
-            rates = [(run_service(installation.url, work), run_plain(work)) for _ in range(arguments.rounds)]
-        finally:
-            installation.stop()
+        with two_workers(Path(folder) / "home") as url:
+            rates = [(run_service(url, work), run_plain(work)) for _ in range(arguments.rounds)]
     for service, plain in rates:
         print(f"service {service:6.2f} cases/s   plain loop {plain:6.2f} cases/s   ratio {service / plain:.2f}")
     print(f"median ratio: {np.median([service / plain for service, plain in rates]):.2f} (goal: at least 0.9)")
+
+
+@contextmanager
+def two_workers(home: Path) -> Iterator[str]:
+    """Start the service with two workers on the CPU; yields its address."""
+    settings = {"RADFUSE_HOME": str(home), "RADFUSE_PORT": "0", "RADFUSE_WORKERS": "2", "RADFUSE_DEVICE": "cpu"}
+    installation = Installation(os.environ | settings, tell=print)
+    installation.start()
+    try:
+        yield installation.url
+    finally:
+        installation.stop()
 
 
 def write_cases(folder: Path) -> list[tuple[Path, Path]]:

@@ -11,8 +11,10 @@ import pytest
 from service.job import JobState
 from tests.bundle_builder import write_bundle
 from tests.cli.cohort_files import read_rows, read_until, run, start, write_case, write_table
+from tests.running import wait_until
 from tests.serving import Service, make_settings, serving
 
+PATIENCE = 30.0  # seconds
 PROBLEM = {"type": "/problems/empty-roi", "title": "Empty", "status": 422, "detail": "no voxel"}
 
 
@@ -89,12 +91,12 @@ def test_no_more_cases_are_at_the_service_than_asked_for_and_ctrl_c_loses_nothin
     table = _cases(tmp_path, 10)
     arguments = (table, "-o", "out.csv", "--url", str(service.http.base_url), "--jobs", 3)
     with start(tmp_path, *arguments) as process:
-        _until(lambda: len(_unfinished(service)) == 3)
+        wait_until(lambda: len(_unfinished(service)) == 3, PATIENCE)
         first, second, third = reversed(_unfinished(service))
         service.succeed(first)
         service.fail(second, PROBLEM)
         read_until(process, "2 of 10 cases, 1 failed")
-        _until(lambda: len(_unfinished(service)) == 3)
+        wait_until(lambda: len(_unfinished(service)) == 3, PATIENCE)
         waiting = set(_unfinished(service))
         assert third in waiting
         process.send_signal(signal.SIGINT)
@@ -119,7 +121,7 @@ def test_a_cohort_that_is_gone_from_the_service_is_made_anew(service: Service, t
     table = _cases(tmp_path, 2)
     arguments = (table, "-o", "out.csv", "--url", str(service.http.base_url), "--jobs", 1)
     with start(tmp_path, *arguments) as process:
-        _until(lambda: len(_unfinished(service)) == 1)
+        wait_until(lambda: len(_unfinished(service)) == 1, PATIENCE)
         service.succeed(_unfinished(service)[0])
         read_until(process, "1 of 2 cases")
         process.send_signal(signal.SIGINT)
@@ -139,12 +141,3 @@ def test_a_refused_cohort_ends_the_run_with_its_reason(service: Service, tmp_pat
     assert status == 3, said
     assert "no such model" in said
     assert not (tmp_path / "out.csv").exists()
-
-
-def _until(condition: object, seconds: float = 30) -> None:
-    deadline = threading.Event()
-    timer = threading.Timer(seconds, deadline.set)
-    timer.start()
-    while not condition():  # type: ignore[operator]
-        assert not deadline.wait(0.02), "waited in vain"
-    timer.cancel()

@@ -13,12 +13,16 @@ from typing import Any
 import httpx
 import pytest
 
+from service.api import changes
 from service.api.routes import events
 from service.api.schemas import JobDocument
 from service.client import AsyncClient, Client
 from service.errors import Refused
 from tests.contract.test_following import PROBLEM
+from tests.running import wait_until
 from tests.serving import Service, make_settings, result_document, serving
+
+PATIENCE = 10.0  # seconds
 
 
 class Stream:
@@ -161,10 +165,7 @@ def test_only_so_many_streams_may_be_open_and_a_closed_one_makes_room(tmp_path: 
             refused = service.get(f"/features/{job['id']}/events")
             assert (refused.status_code, refused.json()["type"]) == (429, "/problems/streams-full")
             assert refused.headers["Retry-After"] == "5"
-        deadline = time.monotonic() + 5
-        while service.context.changes.streams:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: service.context.changes.streams == 0, PATIENCE)
         with following(service, job["id"]) as stream:
             stream.event()
 
@@ -189,15 +190,15 @@ def test_many_streams_cost_the_ledger_no_more_than_one(service: Service, monkeyp
     threads = [threading.Thread(target=follow, args=[job_id]) for job_id in jobs * 5]
     for thread in threads:
         thread.start()
-    while service.context.changes.streams < len(threads):
-        time.sleep(0.01)
+    wait_until(lambda: service.context.changes.streams == len(threads), PATIENCE)
     looks.clear()
-    time.sleep(1.1)
-    during = list(looks)
+    began = time.monotonic()
+    wait_until(lambda: len(looks) >= 4, PATIENCE)
+    during, seconds = list(looks), time.monotonic() - began
     done.set()
     for thread in threads:
         thread.join()
-    assert 2 <= len(during) <= 6
+    assert len(during) <= seconds / changes.LOOK_SECONDS + 1
     assert set(during) == {3}
 
 
@@ -234,18 +235,19 @@ def test_the_wait_is_estimated_and_retry_after_follows(service: Service) -> None
             )
     ledger.beat("w", "worker", 1)
     second = service.accepted()
-    time.sleep(1.1)  # until the figures are measured anew
 
+    def estimated() -> float | None:
+        return service.get(f"/features/{job['id']}").json()["estimated_seconds"]
+
+    wait_until(lambda: estimated() == 8.0, PATIENCE)  # the figures are measured anew once a second
     first_answer, second_answer = (service.get(f"/features/{each['id']}") for each in (job, second))
 
     assert [answer.json()["estimated_seconds"] for answer in (first_answer, second_answer)] == [8.0, 16.0]
     assert [answer.headers["Retry-After"] for answer in (first_answer, second_answer)] == ["8", "16"]
     service.claim(job["id"])
-    time.sleep(1.1)
-    running = service.get(f"/features/{job['id']}").json()["estimated_seconds"]
-    assert 5 < running < 8
+    wait_until(lambda: (estimated() or 8.0) < 8.0, PATIENCE)  # it runs
     service.context.ledger.remove_job(job["id"], "local")
-    assert service.get(f"/features/{job['id']}").json()["estimated_seconds"] is None
+    assert estimated() is None
 
 
 def test_the_client_follows_a_job_and_goes_on_where_it_was_cut_off(
@@ -254,23 +256,27 @@ def test_the_client_follows_a_job_and_goes_on_where_it_was_cut_off(
     monkeypatch.setattr(events, "LONGEST_SECONDS", 0.3)
     job = service.accepted()
     url = str(service.http.base_url)
+    seen: tuple[list[str], list[str]] = ([], [])
 
     def run() -> None:
-        time.sleep(0.5)
+        wait_until(lambda: all("queued" in each for each in seen), PATIENCE)
         claim = service.claim(job["id"])
-        time.sleep(0.5)
+        wait_until(lambda: all("running" in each for each in seen), PATIENCE)
         service.context.ledger.finish(claim, {"rois": []})
 
-    async def follow() -> list[str]:
+    async def follow() -> None:
         async with AsyncClient(url) as client:
-            return [document["status"] async for document in client.follow(job["id"])]
+            async for document in client.follow(job["id"]):
+                seen[0].append(document["status"])
 
     worker = threading.Thread(target=run)
     worker.start()
     with Client(url) as client, ThreadPoolExecutor(1) as pool:
         other = pool.submit(asyncio.run, follow())
-        assert [document["status"] for document in client.follow(job["id"])] == ["queued", "running", "succeeded"]
-        assert other.result(10) == ["queued", "running", "succeeded"]
+        for document in client.follow(job["id"]):
+            seen[1].append(document["status"])
+        other.result(10)
+        assert seen == (["queued", "running", "succeeded"],) * 2
         assert [document["status"] for document in client.follow(job["id"])] == ["succeeded"]
         with pytest.raises(Refused, match="no such job"):
             list(client.follow("0" * 32))

@@ -7,10 +7,12 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from service.job import RemoteSeries
 from tests.serving import free_port
 
 BINARY = shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
@@ -65,3 +67,15 @@ def _await_life(http: httpx.Client, process: subprocess.Popen[bytes], log: Path)
         else:
             return
     raise AssertionError(log.read_text())
+
+
+def named(dataset: Any, role: Any = "image", instance: bool = False) -> RemoteSeries:
+    """How a request names the series, or the one instance, that a data set is of."""
+    return RemoteSeries(
+        role=role,
+        channel="ct" if role == "image" else None,
+        server="archive",
+        study=dataset.StudyInstanceUID,
+        series=dataset.SeriesInstanceUID,
+        instance=dataset.SOPInstanceUID if instance else None,
+    )

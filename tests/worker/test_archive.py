@@ -20,7 +20,7 @@ from service.worker.archive import fetch_series
 from tests.build import build_image, build_mask, write_dicom_series
 from tests.imaging.segments import write_seg
 from tests.serving import free_port
-from tests.worker.orthanc import PASSWORD, USER, needs_orthanc, orthanc
+from tests.worker.orthanc import PASSWORD, USER, named, needs_orthanc, orthanc
 
 LIMITS = Limits(decoded_bytes=10**8, voxels=10**7, files=100)
 Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
@@ -29,17 +29,6 @@ Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
 def settings_for(url: str, **values: Any) -> Settings:
     more = {f"RADFUSE_{name.upper()}": str(value) for name, value in values.items()}
     return read_settings({"RADFUSE_DICOMWEB_SERVERS": f"archive={url}"} | more)
-
-
-def named(dataset: Any, role: Any = "image", instance: bool = False) -> RemoteSeries:
-    return RemoteSeries(
-        role=role,
-        channel="ct" if role == "image" else None,
-        server="archive",
-        study=dataset.StudyInstanceUID,
-        series=dataset.SeriesInstanceUID,
-        instance=dataset.SOPInstanceUID if instance else None,
-    )
 
 
 NOWHERE = RemoteSeries(role="image", channel="ct", server="archive", study="1.2", series="1.3")

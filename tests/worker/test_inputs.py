@@ -10,12 +10,12 @@ import numpy as np
 import pydicom
 import pytest
 
-from service.job import JobRequest, JobState, RemoteSeries
+from service.job import JobRequest, JobState
 from tests.build import build_image, build_mask, write_dicom_series
 from tests.imaging.segments import write_seg
 from tests.running import OWNER, Installation, running
 from tests.serving import free_port
-from tests.worker.orthanc import PASSWORD, USER, needs_orthanc, orthanc
+from tests.worker.orthanc import PASSWORD, USER, named, needs_orthanc, orthanc
 
 PORT = free_port()
 
@@ -100,7 +100,7 @@ def test_a_case_by_reference_waits_for_its_server_and_what_is_not_there_is_termi
     installation: Installation, files: Any, expected: list[dict[str, float]], tmp_path: Path
 ) -> None:
     series, seg = files
-    remote = tuple(_named(pydicom.dcmread(path), role) for path, role in ((series[0], "image"), (seg, "mask")))
+    remote = tuple(named(pydicom.dcmread(path), role) for path, role in ((series[0], "image"), (seg, "mask")))
     job_id = submit(installation, [], remote=remote, roi=("node,GTV",))
     deadline = time.monotonic() + 30
     while installation.job(job_id).attempt < 1 or installation.job(job_id).state is JobState.RUNNING:
@@ -116,13 +116,3 @@ def test_a_case_by_reference_waits_for_its_server_and_what_is_not_there_is_termi
     assert installation.features(job_id) == expected
     assert not list((installation.home / "jobs").iterdir())
     assert remote[0].series not in installation.log("worker")
-
-
-def _named(dataset: Any, role: Any) -> RemoteSeries:
-    return RemoteSeries(
-        role=role,
-        channel="ct" if role == "image" else None,
-        server="archive",
-        study=dataset.StudyInstanceUID,
-        series=dataset.SeriesInstanceUID,
-    )

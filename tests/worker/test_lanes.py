@@ -21,15 +21,8 @@ def send_cohort(installation: Installation, image: bytes, mask: bytes) -> list[s
     )
     jobs = []
     for item in range(1, ITEMS + 1):
-        job_id = uuid.uuid4().hex
-        with installation.storage.stage() as staging:
-            uploads = []
-            for role, channel, content in (("image", "ct", image), ("mask", None, mask)):
-                with staging.open_part(f"{role}-0000") as part:
-                    part.write(content)
-                uploads.append(part.upload(role, channel))
-            staging.commit(job_id)
-        request = JobRequest(model=installation.model, files=tuple(uploads))
+        job_id, uploads = installation.store(image, mask)
+        request = JobRequest(model=installation.model, files=uploads)
         installation.ledger.create_item_job(cohort.id, item, job_id=job_id, owner=OWNER, request=request, case_id=None)
         jobs.append(job_id)
     return jobs
